@@ -1,0 +1,26 @@
+"""The problem card: the four steps of ML system design as one typed, executable document.
+
+Invariant: a card that loads is complete; what later stages read from it has already been validated here.
+"""
+
+from serinus.core.card.data import Candidate, Data, Selection, Splits, Window
+from serinus.core.card.framing import Framing, Kind
+from serinus.core.card.operation import GateRule, Operation
+from serinus.core.card.problem import Problem, parse_card
+from serinus.core.card.requirements import Kpi, Requirements
+
+__all__ = [
+    "Candidate",
+    "Data",
+    "Framing",
+    "GateRule",
+    "Kind",
+    "Kpi",
+    "Operation",
+    "Problem",
+    "Requirements",
+    "Selection",
+    "Splits",
+    "Window",
+    "parse_card",
+]

@@ -1,0 +1,31 @@
+"""What every part of the card has in common: unknown keys are faults, values never change after loading."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class CardPart(BaseModel):
+    """Base of all card sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _duration(value: object) -> object:
+    """`90m`, `12h`, `30d` as a timedelta; anything else is left for pydantic to judge."""
+    if isinstance(value, str) and value[:-1].isdigit() and value[-1:] in _UNITS:
+        return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
+    if isinstance(value, str):
+        raise ValueError("write a duration as a whole number and a unit: 30m, 12h, 7d")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Direction = Literal["higher", "lower"]

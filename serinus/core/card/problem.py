@@ -1,0 +1,82 @@
+"""The card as a whole: rules that tie its four sections together, and faults told by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from serinus.core.card.base import CardPart, Name
+from serinus.core.card.data import Data
+from serinus.core.card.framing import Framing, Kind
+from serinus.core.card.operation import Operation
+from serinus.core.card.requirements import Requirements
+from serinus.core.errors import CardError
+
+_RANKING_ONLY = {"hits_at_k", "top_1", "any_hit_at_k"}
+
+
+class Problem(CardPart):
+    """One use case, from its goal to its retraining policy."""
+
+    name: Name
+    title: Annotated[str, Field(min_length=3)]
+    requirements: Requirements
+    framing: Framing
+    data: Data
+    operation: Operation
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Problem:
+        if self.framing.kind is Kind.SCORING:
+            wrong = sorted(k.name for k in self.requirements.kpis if k.formula in _RANKING_ONLY)
+            if wrong:
+                raise ValueError(f"kind scoring has no list to hit: KPI {', '.join(wrong)} needs kind ranking")
+        if self.data.snapshot_time.date() < self.data.splits.test.start:
+            raise ValueError("data.snapshot_time lies before data.splits.test: there would be no test rows")
+        names = {baseline.name for baseline in self.data.baselines}
+        for gate in self.operation.gates:
+            missing = sorted(set(gate.by) - names) if gate.check == "baselines" else []
+            if missing:
+                raise ValueError(f"gate {gate.name} names unknown baselines {', '.join(missing)}")
+        return self
+
+
+def parse_card(raw: object, *, where: str = "problem.yaml") -> Problem:
+    """The card of an already parsed YAML document.
+
+    Raises `CardError` with one line a fault: the field's path, what is wrong, and what was given.
+    """
+    if not isinstance(raw, Mapping):
+        raise CardError(
+            f"{where} is not a problem card",
+            cause="the document is not a mapping of fields",
+            hint="`serinus problem new NAME` writes a commented card that passes the check",
+        )
+    try:
+        return Problem.model_validate(dict(raw))
+    except ValidationError as fault:
+        lines = explain(fault)
+        raise CardError(
+            f"{where} has {len(lines)} fault{'s' if len(lines) > 1 else ''}",
+            cause="\n".join(lines),
+            hint="the meaning of each field: docs/reference/problem-card.md",
+        ) from fault
+
+
+def explain(fault: ValidationError) -> list[str]:
+    """One line a fault: `requirements.kpis[0].role: …`."""
+    return [_line(error) for error in fault.errors(include_url=False)]
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    path = ""
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = (
+        "" if error["type"] in ("missing", "value_error") or isinstance(given, (dict, list)) else f" (given: {given!r})"
+    )
+    return f"{path or 'card'}: {message}{shown}"

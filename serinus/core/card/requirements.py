@@ -1,0 +1,83 @@
+"""Step 1, requirements: what the system is for, and the numbers by which the business will judge it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from serinus.core.card.base import CardPart, Direction, Duration, Name, Share
+
+KpiFormula = Literal[
+    "hits_at_k",
+    "top_1",
+    "any_hit_at_k",
+    "conversion",
+    "revenue",
+    "return_within",
+    "log_loss",
+    "calibration",
+    "error_rate",
+    "latency_slo",
+    "cold_start_share",
+]
+
+
+class Kpi(CardPart):
+    """One measure of a rollout. Margins are relative to the stable arm's mean (0.10 = ten per cent)."""
+
+    name: Name
+    formula: KpiFormula
+    direction: Direction
+    role: Literal["goal", "guardrail"]
+    per: Literal["unit", "request"]
+    k: Annotated[int, Field(ge=1, le=500)] | None = None
+    cap: Annotated[float, Field(gt=0)] | None = None
+    threshold_ms: Annotated[float, Field(gt=0)] | None = None
+    window: Duration = timedelta(0)
+    non_inferiority_margin: Share | None = None
+    harm_margin: Share = 0.0
+    covariate: Name | None = None
+    burn_in_units: Annotated[int, Field(ge=1)] = 30
+    look_every: Annotated[int, Field(ge=1)] = 50
+
+    @model_validator(mode="after")
+    def _complete(self) -> Kpi:
+        needs = {"hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}
+        field = needs.get(self.formula)
+        if field and getattr(self, field) is None:
+            raise ValueError(f"formula {self.formula} needs {field}")
+        if self.role == "goal" and self.non_inferiority_margin is None:
+            raise ValueError("a goal needs non_inferiority_margin: the loss you could accept, as a share of the mean")
+        if self.formula == "return_within" and not self.window:
+            raise ValueError("return_within needs window, the days in which a return counts")
+        return self
+
+
+class Latency(CardPart):
+    """The budget of one request with `items` candidates, measured at the predictor, in milliseconds."""
+
+    p50_ms: Annotated[float, Field(gt=0)]
+    p99_ms: Annotated[float, Field(gt=0)]
+    items: Annotated[int, Field(ge=1, le=500)] = 1
+
+
+class Requirements(CardPart):
+    """Goal, users, KPIs and budgets."""
+
+    goal: Annotated[str, Field(min_length=10)]
+    users: Annotated[str, Field(min_length=3)]
+    kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
+    latency: Latency
+    throughput_rps: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _judgeable(self) -> Requirements:
+        names = [kpi.name for kpi in self.kpis]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"KPI names must differ; repeated: {', '.join(repeated)}")
+        if not any(kpi.role == "goal" for kpi in self.kpis):
+            raise ValueError("at least one KPI needs role: goal, or no rollout could ever advance")
+        return self

@@ -1,0 +1,103 @@
+"""The ports: what the rooms need of the outside, as Protocols. Adapters implement them; `serinus.wiring` chooses.
+
+Invariant: no type of a third-party system crosses a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+class BundleStore(Protocol):
+    """Immutable bundles by content."""
+
+    def put(self, model: str, folder: Path) -> str:
+        """Stores the bundle in `folder`; returns the URI that serving will load (storageUri)."""
+
+    def get(self, uri: str) -> Path:
+        """A local folder with the bundle. Raises `NotFound`, or `BundleError` when the content has changed."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version: an immutable number with tags and, at most one each, the aliases of D16."""
+
+    model: str
+    version: int
+    run_id: str
+    storage_uri: str
+    created_at: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Lineage of one data set that a run read: a name, where it came from, and a hash of its whole content."""
+
+    name: str
+    source: str
+    content_hash: str
+    context: str
+    rows: int
+
+
+class RunTracker(Protocol):
+    """Runs: parameters, metrics and files of one pipeline run."""
+
+    def open_run(self, problem: str, pipeline_run: str, tags: Mapping[str, str]) -> str:
+        """Opens the run tagged with the pipeline's job id, or finds the one it already has; returns its id."""
+
+    def find_run(self, problem: str, pipeline_run: str) -> str | None:
+        """The run that carries the pipeline's job id, or None."""
+
+    def log(self, run_id: str, *, params: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """Adds parameters and metrics."""
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Adds inputs with their content hashes."""
+
+    def log_files(self, run_id: str, folder: Path, at: str) -> None:
+        """Adds a file, or the files of a folder, under the run's artifact path `at`."""
+
+    def close_run(self, run_id: str, *, failed: str | None) -> None:
+        """Ends the run; `failed` is the headline of the failure."""
+
+
+class Registry(Protocol):
+    """Versions and aliases of models. Every change of aliases can be killed at any point and is finished later."""
+
+    def register(self, model: str, *, run_id: str, storage_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+        """Adds the next version, or returns the one that already has this run and storage URI."""
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        """All versions, newest first; empty for an unknown model."""
+
+    def version(self, model: str, which: str) -> ModelVersion:
+        """By number or alias. Raises `NotFound`."""
+
+    def aliased(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that an alias points at, or None."""
+
+    def tag(self, model: str, version: int, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version."""
+
+    def challenge(self, model: str, version: int) -> None:
+        """Points `challenger` at a version."""
+
+    def promote(self, model: str, version: int, *, reason: str) -> None:
+        """Makes a version `champion` and the old champion `previous`; a no-op when it already is."""
+
+
+class Deployer(Protocol):
+    """Says which version of a problem's model is wanted in service (D18)."""
+
+    def want(self, problem: str, version: int, storage_uri: str) -> None:
+        """Writes the wanted version; idempotent."""
+
+    def wanted(self, problem: str) -> int | None:
+        """The version wanted now, or None."""

@@ -1,0 +1,72 @@
+"""What one pipeline run leaves behind: a record a step, from which report, summary and progress are made.
+
+Invariant: a record is written once its step ended, failed or not; a run without some records is still readable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STEPS = (
+    "prepare",
+    "contract_raw",
+    "features",
+    "training_set",
+    "contract_training",
+    "train",
+    "evaluate",
+    "gates",
+    "register",
+    "materialize",
+    "deploy",
+    "report",
+)
+
+
+class StepError(BaseModel):
+    """The fault of a failed step, as `SerinusError.as_dict` gives it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: str
+    headline: str
+    cause: str = ""
+    hint: str = ""
+    exit_code: int = 1
+
+
+class StepRecord(BaseModel):
+    """One step. `facts` are JSON values; their keys for each step: docs/reference/run-record.md."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    status: Literal["ok", "failed"]
+    started_at: datetime
+    seconds: float
+    import_seconds: float = 0.0
+    peak_mb: float = 0.0
+    facts: dict[str, Any] = Field(default_factory=dict)
+    error: StepError | None = None
+
+
+class RunRecord(BaseModel):
+    """All that is known of a run; `ids` is the chain pipeline run → MLflow run → snapshot → bundle → version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem: str
+    pipeline_run: str
+    steps: tuple[StepRecord, ...]
+    ids: dict[str, str] = Field(default_factory=dict)
+
+    def facts(self, step: str) -> dict[str, Any]:
+        """Facts of a step, empty when it did not run."""
+        return next((record.facts for record in self.steps if record.name == step), {})
+
+    def failure(self) -> StepRecord | None:
+        """The first failed step, or None."""
+        return next((record for record in self.steps if record.status == "failed"), None)

@@ -1,0 +1,1 @@
+"""Models as bundles: plain files that can be read, hashed and scored anywhere, without pickle."""

@@ -1,0 +1,1 @@
+"""Training: sampling, fitting, calibration, evaluation and gates of candidate models."""
