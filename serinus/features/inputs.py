@@ -75,12 +75,13 @@ class History(_Input):
     """What the entity's list-valued history says of this row's item, or of its group (category).
 
     `keys` is the list in the history; an element matches where it equals the item's id (`match: id`) or the item's
-    column `match`. `count` sums `counts` over the matches, `share` divides that by the sum over the whole list, `rate`
-    divides it by the number column `over`, `days_since` counts the days from the latest matching time of `times`.
+    column `match`. `any` is 1 where something matches, `count` sums `counts` over the matches, `share` divides that by
+    the sum over the whole list, `rate` divides it by the number column `over`, `days_since` counts the days from the
+    latest matching time of `times`.
     """
 
     op: Literal["history"] = "history"
-    measure: Literal["count", "share", "rate", "days_since"]
+    measure: Literal["any", "count", "share", "rate", "days_since"]
     keys: ColumnName
     match: Literal["id"] | ColumnName = "id"
     counts: ColumnName | None = None

@@ -153,6 +153,8 @@ def _clock(one: Clock, rows: _Rows) -> Floats:
 
 def _history(one: History, rows: _Rows) -> Floats:
     index = rows.history(one.keys, one.match)
+    if one.measure == "any":
+        return (index.stop > index.start).astype(np.float64)
     if one.measure == "days_since":
         latest = index.latest(_numbers_of(rows, one.times, one))
         return _days(rows.batch.as_of, latest, one.cap, one.scale)

@@ -1,0 +1,73 @@
+"""What a problem's own code hands to the system: cleaned tables with the count of every rule, and recorded requests.
+
+Invariant: both are pure functions of the raw log and a seed. Random choices are made by hashes of row ids, never by a
+stream of random numbers, so any part of the data gives the same choice as the whole (D20).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol, cast
+
+import pandas as pd
+
+from serinus.core.card import Problem
+from serinus.features.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Tables by name, and each cleaning rule with the number of rows it concerned, in the order applied."""
+
+    tables: Mapping[str, pd.DataFrame]
+    rules: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Recorded requests and the rows to score in each.
+
+    `requests`: request_id (str, unique), entity, unit, as_of (datetime64[us], UTC without zone), sorted by request_id.
+    `rows`: request (position in `requests`), item (str; empty for kind scoring), label (0 or 1), value (float, what the
+    positive was worth; 0 for negatives), sorted by request and item.
+    """
+
+    requests: pd.DataFrame
+    rows: pd.DataFrame
+
+
+class ProblemCode(Protocol):
+    """`dataset.py` and `features.py` of a problem, seen as one."""
+
+    inputs: Inputs
+
+    def clean(self, raw: pd.DataFrame) -> Cleaned:
+        """Tables of events from the accepted raw rows."""
+
+    def requests(self, tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:
+        """Recorded requests with their candidates and labels, of the card's splits."""
+
+    def views(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+        """Source rows of each Feast view; `event_timestamp` is the day on which a row may first be used."""
+
+
+class LoadedProblemCode:
+    """A problem's two modules behind `ProblemCode`."""
+
+    def __init__(self, dataset: ModuleType, features: ModuleType) -> None:
+        self._dataset, self._features = dataset, features
+        self.inputs = cast(Inputs, features.INPUTS)
+
+    def clean(self, raw: pd.DataFrame) -> Cleaned:
+        """See `ProblemCode`."""
+        return cast(Cleaned, self._dataset.clean(raw))
+
+    def requests(self, tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:
+        """See `ProblemCode`."""
+        return cast(Requests, self._dataset.requests(tables, card))
+
+    def views(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+        """See `ProblemCode`."""
+        return cast(Mapping[str, pd.DataFrame], self._features.views(tables))
