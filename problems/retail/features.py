@@ -298,7 +298,7 @@ def _with_zero(values: NDArray[np.float64]) -> Floats:
 
 
 def _customer_profile(log: _Log) -> pd.DataFrame:
-    """A row on each day on which a total or a window changes: the day after a visit, and when a visit leaves a window."""
+    """A row on each day on which a total or a window changes: after a visit, and when a visit leaves a window."""
     visits = _visits_of(log)
     shifts = np.array([1, *(1 + days for days in CUSTOMER_WINDOWS)])
     pairs = np.stack([np.repeat(visits.customer, len(shifts)), (visits.day[:, None] + shifts).ravel()])

@@ -38,7 +38,7 @@ class RankedRows:
 
     def total(self, amounts: Floats) -> Floats:
         """Sum of `amounts` over the rows of each request."""
-        return np.bincount(self.request, weights=amounts, minlength=self.requests)
+        return np.bincount(self.request, weights=amounts, minlength=self.requests).astype(np.float64)
 
 
 def hits_at(rows: RankedRows, k: int) -> Floats:
@@ -70,7 +70,7 @@ def ndcg_at(rows: RankedRows, k: int) -> Floats:
     gained = rows.total(rows.labels * discount)
     positives = rows.total(rows.labels).astype(np.int64)
     ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(k) + 2.0))])[np.minimum(positives, k)]
-    return np.divide(gained, ideal, out=np.zeros_like(gained), where=ideal > 0)
+    return np.asarray(np.divide(gained, ideal, out=np.zeros_like(gained), where=ideal > 0))
 
 
 def log_loss(probabilities: Floats, labels: Floats) -> Floats:
@@ -81,4 +81,5 @@ def log_loss(probabilities: Floats, labels: Floats) -> Floats:
 
 def mean_by_request(rows: RankedRows, amounts: Floats) -> Floats:
     """Mean of `amounts` over the rows of each request."""
-    return rows.total(amounts) / np.maximum(rows.total(np.ones(len(amounts))), 1.0)
+    counts = np.maximum(rows.total(np.ones(len(amounts))), 1.0)
+    return np.asarray(rows.total(amounts) / counts, dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serinus.features.batch import Batch, Column, Ragged, Side
+from serinus.features.batch import Batch, Column, Floats, Objects, Ragged, Side
 
 _ENTITY, _ITEM, _ROWS = "entity.parquet", "item.parquet", "rows.parquet"
 
@@ -60,7 +60,7 @@ def _from_arrow(column: pa.ChunkedArray) -> Column:
     return _plain(array)
 
 
-def _plain(array: pa.Array) -> np.ndarray:  # type: ignore[type-arg]  # float64 or object, by the column
+def _plain(array: pa.Array) -> Floats | Objects:
     if pa.types.is_string(array.type):
         return np.array(array.to_pylist(), dtype=object)
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
