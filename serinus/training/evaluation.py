@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serinus.core.card import Problem
+from serinus.core.errors import SerinusError
+from serinus.core.kpi import log_loss
 from serinus.features.batch import Batch
 from serinus.features.inputs import INPUTS, Inputs
 from serinus.features.transforms import Matrix, matrix
 from serinus.model.bundle import Bundle
 from serinus.training.baselines import baseline_metrics
 from serinus.training.compare import Scored, comparable, compare
-from serinus.training.dataset import Split, TrainingSet
+from serinus.training.dataset import TrainingSet
 from serinus.training.metrics import (
-    HIGHER_IS_BETTER,
     Window,
     all_metrics,
     calibration_by_month,
-    per_request,
     precision_recall,
     reliability,
 )
@@ -98,7 +98,7 @@ def evaluate(
     if champion is not None and champion.bundle is not None:
         against, champion_error = _score_champion(champion.bundle, windows)
         if against is not None:
-            comparisons += _against_champion(windows, Scored(chosen, scored[chosen]), against)
+            comparisons += _against_champion(windows, scored, against)
     labels = windows.test.labels
     span = card.data.splits.test
     return Evaluation(
@@ -176,8 +176,6 @@ def _importance(bundle: Bundle, windows: _Windows) -> tuple[tuple[str, float], .
     shuffle = rng.permutation(len(rows))
 
     def loss(values: Matrix) -> float:
-        from serinus.core.kpi import log_loss
-
         return float(log_loss(bundle.probabilities(values), labels).mean())
 
     start, rises = loss(base), []
@@ -231,8 +229,6 @@ def _metrics_to_compare(windows: _Windows, metric: str) -> tuple[str, ...]:
 
 
 def _score_champion(bundle: Bundle, windows: _Windows) -> tuple[Scored | None, str]:
-    from serinus.core.errors import SerinusError
-
     try:
         inputs = INPUTS.validate_python([dict(one) for one in bundle.manifest.inputs])
         return Scored("champion", bundle.probabilities(windows.test_matrix(inputs))), ""
@@ -240,10 +236,12 @@ def _score_champion(bundle: Bundle, windows: _Windows) -> tuple[Scored | None, s
         return None, fault.headline
 
 
-def _against_champion(windows: _Windows, ours: Scored, champion: Scored) -> tuple[Comparison, ...]:
+def _against_champion(windows: _Windows, scored: Mapping[str, Floats], champion: Scored) -> tuple[Comparison, ...]:
+    """Every candidate against the champion, because any of them may be asked to register."""
     metrics = {gate.metric for gate in windows.card.operation.gates if gate.check == "champion" and gate.metric}
     compared = sorted({comparable(windows.window, metric) for metric in metrics})
-    return tuple(compare(windows.window, one, ours, champion, seed=windows.card.data.seed) for one in compared)
-
-
-__all__ = ["HIGHER_IS_BETTER", "Champion", "Contender", "choose", "evaluate", "per_request"]
+    return tuple(
+        compare(windows.window, metric, Scored(name, values), champion, seed=windows.card.data.seed)
+        for name, values in scored.items()
+        for metric in compared
+    )
