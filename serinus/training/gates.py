@@ -21,7 +21,7 @@ PARITY_ALLOWED = 1e-9
 
 @dataclass(frozen=True)
 class Candidacy:
-    """A candidate at the gates. `reload` loads its bundle in a fresh process; it gives the largest golden difference."""
+    """A candidate at the gates. `reload` loads its bundle in a fresh process: the largest golden difference."""
 
     name: str
     evaluation: Evaluation

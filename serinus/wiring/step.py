@@ -1,0 +1,101 @@
+"""Runs one pipeline step: opens the project, times it, records how it ended.
+
+Invariant: a step leaves exactly one record, also when it fails; a known fault leaves its headline, cause and hint, so
+the caller of the pipeline sees the reason and not the traceback of a subprocess.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from serinus.core.errors import SerinusError
+from serinus.core.run import StepError, StepRecord
+from serinus.wiring.journal import Journal
+from serinus.wiring.project import LoadedProblem, Project, open_project
+
+
+class _ImportClock:
+    """Stands in for `__import__` and adds up the seconds spent in it, nested imports counted once."""
+
+    def __init__(self) -> None:
+        self.seconds, self._nested, self._real = 0.0, False, builtins.__import__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature of __import__
+        if self._nested:
+            return self._real(*args, **kwargs)
+        self._nested, began = True, time.perf_counter()
+        try:
+            return self._real(*args, **kwargs)
+        finally:
+            self._nested, self.seconds = False, self.seconds + time.perf_counter() - began
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts within the block."""
+        builtins.__import__ = self
+        try:
+            yield
+        finally:
+            builtins.__import__ = self._real
+
+
+@dataclass
+class StepContext:
+    """What a step works with: its problem, the project's profile, and the facts it will leave behind."""
+
+    name: str
+    run: str
+    project: Project
+    problem: LoadedProblem
+    journal: Journal
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def step(name: str, problem: str, job: str) -> Iterator[StepContext]:
+    """The frame of a step. `job` is the pipeline's job id; SERINUS_RUN, set by local runs, names the run instead.
+
+    In a pipeline's own process a known fault ends the process with its exit code; elsewhere it goes on as raised.
+    """
+    own_process = bool(os.environ.get("_KFP_RUNTIME"))
+    start_up = time.time() - psutil.Process().create_time() if own_process else 0.0
+    started, began, imports = datetime.now(UTC), time.perf_counter(), _ImportClock()
+    project = open_project()
+    journal = Journal(project.home, problem, os.environ.get("SERINUS_RUN") or job)
+    facts: dict[str, Any] = {}
+    error: StepError | None = None
+    try:
+        with imports.running():
+            yield StepContext(name, journal.run, project, project.problem(problem), journal, facts)
+    except SerinusError as fault:
+        error = StepError.model_validate(fault.as_dict())
+        if not own_process:
+            raise
+        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
+        sys.exit(fault.exit_code)
+    except BaseException as fault:
+        error = StepError(error=type(fault).__name__, headline=f"step {name} broke: {type(fault).__name__}: {fault}")
+        raise
+    finally:
+        record = StepRecord(
+            name=name,
+            status="failed" if error else "ok",
+            started_at=started,
+            seconds=start_up + time.perf_counter() - began,
+            import_seconds=start_up + imports.seconds,
+            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            facts=facts,
+            error=error,
+        )
+        journal.write(record)
