@@ -1,0 +1,47 @@
+"""From arrow columns to the columns of a batch, and the one rule for the time at which features are looked up.
+
+Invariant: offline and online lookups give the same Python values for the same stored value, missing ones included.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serinus.features.batch import Column, Floats, Objects, Ragged
+
+
+def lookup_time(as_of: datetime) -> datetime:
+    """The midnight (UTC) that begins the day of `as_of`: stored features change then and at no other time (D11)."""
+    moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def to_column(values: pa.ChunkedArray | pa.Array) -> Column:
+    """Numbers and times (epoch seconds) as float64 with NaN, text as object with None, lists as `Ragged`."""
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _ragged(array)
+    return _plain(array)
+
+
+def _ragged(array: pa.Array) -> Ragged:
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return Ragged(_plain(pc.list_flatten(array)), offsets)
+
+
+def _plain(array: pa.Array) -> Floats | Objects:
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return np.array(array.to_pylist(), dtype=object)
+    if pa.types.is_timestamp(array.type):
+        micros = array.cast(pa.timestamp("us", tz=array.type.tz)).cast(pa.int64())
+        return _floats(micros) / 1e6
+    return _floats(array)
+
+
+def _floats(array: pa.Array) -> Floats:
+    return np.asarray(pc.fill_null(array.cast(pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
