@@ -89,8 +89,11 @@ class Registry(Protocol):
     def challenge(self, model: str, version: int) -> None:
         """Points `challenger` at a version."""
 
-    def promote(self, model: str, version: int, *, reason: str) -> None:
-        """Makes a version `champion` and the old champion `previous`; a no-op when it already is."""
+    def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
+        """Makes a version `champion` and the old champion `previous`; a no-op when it already is.
+
+        By hand it raises `Conflict` while a service manages the model.
+        """
 
 
 class Deployer(Protocol):

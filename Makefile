@@ -1,0 +1,61 @@
+# Serinus. `make help` lists the targets; the environment is made by whichever target needs it first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# Steps are processes of their own and import much: without compiled bytecode each would cost seconds more.
+export PYTHONDONTWRITEBYTECODE :=
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help demo test test-unit lint format bench lock compile clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@date +%s.%N > .install-started
+	test -x $(PY) || python3.11 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@date +%s.%N > $(VENV)/.install-ended && mv .install-started $(VENV)/.install-started
+	touch $@
+
+demo: ## the main job, on this machine alone: raw log to registered model, with a report
+	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
+
+test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
+	$(PY) -m pytest -q -m slow
+
+test-unit: $(STAMP) ## the fast part
+	$(PY) -m pytest -q -m "not slow"
+
+lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of compiled pipelines
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	$(PY) tests/shape.py serinus components pipelines feature_repo problems
+	$(PY) -m pipelines.compile --check
+
+format: $(STAMP) ## rewrite the code in the house style
+	ruff check --fix .
+	ruff format .
+
+bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .serinus/bench/
+	$(PY) benchmarks/pit_join.py
+	$(PY) benchmarks/online_lookup.py
+
+compile: $(STAMP) ## write pipelines/compiled/ anew
+	$(PY) -m pipelines.compile
+
+lock: $(STAMP) ## write requirements.lock anew from pyproject.toml: hashes, no addresses
+	$(PY) -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --extra dev \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header \
+	  --output-file requirements.lock pyproject.toml
+
+clean: ## remove the environment and everything that runs wrote
+	rm -rf $(VENV) .serinus .install-started

@@ -1,0 +1,1 @@
+"""KFP pipelines made of components, their compiled form, and the ways to run them."""

@@ -1,0 +1,114 @@
+"""Runs a training pipeline on this machine with kfp.local: each step a process of its own, no server, no container.
+
+Invariant: the same components run as on a cluster; an interrupted run can be taken up again, because finished steps are
+cached inside the run's own folder and nowhere else.
+"""
+
+import contextlib
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kfp import local
+
+from pipelines.training import training_pipeline
+from serinus.core.card import Problem
+
+_EVENT = re.compile(r"(Executing task|Task) .*?'([a-z0-9-]+)'.*?(?:status .*?(SUCCESS|FAILURE)|$)")
+OnEvent = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One run: its problem, name, register choice, the project it runs in, and the folder it writes to."""
+
+    card: Problem
+    name: str
+    register: str
+    project: Path
+    home: Path
+
+    @property
+    def folder(self) -> Path:
+        """Journal, log and cache of the run."""
+        return self.home / "runs" / self.name
+
+
+def run_local(run: LocalRun, on_event: OnEvent) -> bool:
+    """Runs to the end; True when every step succeeded. `on_event(task, state)`: started, succeeded or failed.
+
+    Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    pipeline = training_pipeline(run.card)
+    with _environment(run), (run.folder / "pipeline.log").open("a", encoding="utf-8") as log:
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(run.folder / "artifacts"),
+            raise_on_error=True,
+            enable_caching=True,
+            cache_root=str(run.folder / "cache"),
+        )
+        with contextlib.redirect_stdout(_Watched(log, on_event)), warnings.catch_warnings():
+            # Cluster settings have no effect here, and kfp says so for every task.
+            warnings.simplefilter("ignore")
+            try:
+                pipeline(problem=run.card.name, register=run.register)
+            except RuntimeError as fault:
+                log.write(f"{fault}\n")
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def _environment(run: LocalRun) -> Iterator[None]:
+    """What the steps' processes inherit."""
+    wanted = {
+        "SERINUS_RUN": run.name,
+        "SERINUS_PROJECT": str(run.project),
+        "SERINUS_HOME": str(run.home),
+        "PYTHONWARNINGS": "ignore",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _Watched(io.TextIOBase):
+    """Passes text on to the log and tells of tasks that start and end."""
+
+    def __init__(self, log: io.TextIOBase, on_event: OnEvent) -> None:
+        self._log, self._on_event, self._line = log, on_event, ""
+
+    def write(self, text: str) -> int:
+        """See `TextIOBase`."""
+        self._log.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._seen(re.sub(r"\x1b\[[0-9;]*m", "", line))
+        return len(text)
+
+    def flush(self) -> None:
+        """See `TextIOBase`."""
+        self._log.flush()
+
+    def _seen(self, line: str) -> None:
+        found = _EVENT.search(line)
+        if found is None:
+            return
+        verb, task, status = found.groups()
+        if verb == "Executing task":
+            self._on_event(task, "started")
+        elif status:
+            self._on_event(task, "succeeded" if status == "SUCCESS" else "failed")

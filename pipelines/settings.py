@@ -1,0 +1,35 @@
+"""Cluster settings of a task: volumes, secrets, resources and security, in one place.
+
+Invariant: local runs ignore all of it; no name of a machine or a host path is part of a compiled pipeline.
+"""
+
+from dataclasses import dataclass
+
+from kfp import dsl, kubernetes
+
+HOME, HOME_CLAIM, SECRET = "/var/lib/serinus", "serinus-home", "serinus-pipeline"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Requests and limits of a task."""
+
+    cpu: str
+    memory: str
+
+
+SMALL = Size(cpu="500m", memory="1Gi")
+LARGE = Size(cpu="2", memory="5Gi")
+
+
+def on_cluster(task: dsl.PipelineTask, size: Size) -> dsl.PipelineTask:
+    """The shared volume with feature sources, bundles and journals; credentials from a Secret; a non-root user."""
+    kubernetes.mount_pvc(task, pvc_name=HOME_CLAIM, mount_path=HOME)
+    kubernetes.use_secret_as_env(
+        task, SECRET, secret_key_to_env={"tracking_uri": "SERINUS_TRACKING_URI"}, optional=True
+    )
+    kubernetes.set_security_context(task, run_as_user=65532, run_as_group=65532, run_as_non_root=True)
+    task.set_env_variable("SERINUS_PROFILE", "cluster")
+    task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu)
+    task.set_memory_request(size.memory).set_memory_limit(size.memory)
+    return task

@@ -1,0 +1,23 @@
+"""The `serinus` command: groups of sub-commands, each in a module of its own that is loaded when its group is used."""
+
+from __future__ import annotations
+
+import typer
+
+from serinus.cli import features, model, pipeline, problem
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a raw log to a rollout that decides by itself.",
+)
+app.add_typer(problem.app, name="problem", help="Problem cards: check one, or write a new one.")
+app.add_typer(features.app, name="features", help="Feature store: build, materialize, look up.")
+app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
+app.add_typer(model.app, name="model", help="Registered model versions and their aliases.")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

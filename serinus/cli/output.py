@@ -1,0 +1,72 @@
+"""How commands speak: tables and lines for people, one JSON document for machines, errors without tracebacks.
+
+Invariant: with --json, standard output holds exactly one JSON document; a known fault prints headline, cause and hint
+and ends with its own exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from serinus.core.errors import SerinusError
+
+P = ParamSpec("P")
+INTERRUPTED = 130
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def show_json(value: object) -> None:
+    """The one document of a `--json` call."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A table; columns named in `right` are numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+def show_error(fault: SerinusError) -> None:
+    """Headline, cause and hint on standard error."""
+    err.print(f"[bold red]error:[/] {escape(fault.headline)}", soft_wrap=True)
+    if fault.cause:
+        err.print(escape(fault.cause), soft_wrap=True)
+    if fault.hint:
+        err.print(f"[dim]hint:[/] {escape(fault.hint)}", soft_wrap=True)
+
+
+def command(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Wraps a command: its number is the exit code, known faults are shown, Ctrl-C ends with 130.
+
+    With `as_json=True` among its arguments a fault is one JSON document, too.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs) or 0
+        except SerinusError as fault:
+            if kwargs.get("as_json"):
+                show_json(fault.as_dict())
+            show_error(fault)
+            code = fault.exit_code
+        except KeyboardInterrupt:
+            err.print("interrupted")
+            code = INTERRUPTED
+        sys.exit(code)
+
+    return run

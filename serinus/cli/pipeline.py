@@ -1,0 +1,234 @@
+"""`serinus pipeline run|submit|report`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.text import Text
+
+from serinus.cli.output import command, err, out, show_error, show_json, show_table
+from serinus.core.errors import NotFound, SerinusError
+from serinus.core.run import RunRecord, StepError
+from serinus.wiring.journal import Journal
+from serinus.wiring.project import open_project
+
+app = typer.Typer(no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+Register = Annotated[str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas.")]
+
+
+@app.command()
+@command
+def run(
+    problem: str,
+    register: Register = "chosen",
+    resume: Annotated[str, typer.Option(help="Name of an interrupted run to take up again.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the run; made from the time when not given.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Runs the whole training pipeline here; exit code 3 when a contract or gate refuses."""
+    from pipelines.local import LocalRun, run_local
+
+    project = open_project()
+    loaded = project.problem(problem)
+    run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    if resume and not (project.home / "runs" / resume).is_dir():
+        raise NotFound(f"no run {resume} to resume", hint="a run's name is shown when it starts")
+    local = LocalRun(loaded.card, run_name, register, project.root, project.home)
+    journal = Journal(project.home, problem, run_name)
+    began = time.perf_counter()
+    err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)")
+    with _Progress(journal) as progress:
+        succeeded = run_local(local, progress.event)
+    record = journal.read()
+    if as_json:
+        show_json(_document(journal, record, succeeded, time.perf_counter() - began))
+    else:
+        _summary(journal, record, time.perf_counter() - began)
+    return 0 if succeeded else _fail(journal, record)
+
+
+@app.command()
+@command
+def submit(
+    problem: str,
+    register: Register = "chosen",
+    endpoint: Annotated[
+        str, typer.Option(help="Address of the KFP API; else SERINUS_KFP_ENDPOINT or the profile.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(help="KFP experiment; the problem's name when not given.")] = "",
+    wait: Annotated[bool, typer.Option(help="Follow the run to its end; Ctrl-C cancels it.")] = True,
+    as_json: Json = False,
+) -> int:
+    """Submits the pipeline to a Kubeflow Pipelines endpoint, follows it, and cancels it on Ctrl-C."""
+    from pipelines.submit import Submission, submit_and_follow
+
+    from pipelines.compile import compile_training, package_name
+
+    project = open_project()
+    card = project.problem(problem).card
+    package = compile_training(card, project.home / "compiled" / package_name(problem))
+    submission = Submission(
+        package=package,
+        arguments={"problem": problem, "register": register},
+        endpoint=endpoint or project.profile.kfp_endpoint,
+        namespace=project.profile.kfp_namespace,
+        experiment=experiment or problem,
+        run_name=f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+    )
+    ended = submit_and_follow(submission, wait=wait, on_event=lambda line: err.print(escape(line)))
+    if as_json:
+        show_json({"run_id": ended.run_id, "state": ended.state, "url": ended.url})
+    else:
+        out.print(f"run {ended.run_id}: {ended.state}  {ended.url}")
+    return 0 if ended.state in ("SUCCEEDED", "SUBMITTED") else 1
+
+
+class _Progress:
+    """A line a step, as it goes. On a terminal the running step has a spinner; in a log each end is one line."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._shown: set[str] = {record.name for record in journal.read().steps}
+        self._live = Live(console=err, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> _Progress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+        self._show_finished()
+
+    def event(self, task: str, state: str) -> None:
+        """Called by the local runner."""
+        if state == "started":
+            self._live.update(Group(Spinner("dots", Text(task))))
+            return
+        self._live.update(Text(""))
+        self._show_finished()
+
+    def _show_finished(self) -> None:
+        for record in self._journal.read().steps:
+            if record.name in self._shown:
+                continue
+            self._shown.add(record.name)
+            mark = "[green]✓[/]" if record.status == "ok" else "[red]✗[/]"
+            err.print(
+                f"{mark} {record.name:<18} {record.seconds:6.1f} s  [dim]{escape(_fact(record.name, record.facts))}[/]"
+            )
+
+
+def _fact(name: str, facts: dict[str, Any]) -> str:
+    """The one figure of a step that a person wants to see pass by."""
+    if name == "prepare":
+        return f"{facts.get('rows', 0):,} rows of {facts.get('source', '')}"
+    if name.startswith("contract"):
+        failed = sum(check["outcome"] != "pass" for check in facts.get("checks", []))
+        checks, rows = len(facts.get("checks", [])), facts.get("quarantined", 0)
+        return f"{checks} checks, {failed} not passed, {rows:,} rows in quarantine"
+    if name == "features":
+        return ", ".join(f"{view['name']} {view['rows']:,}" for view in facts.get("views", []))
+    if name == "training_set":
+        return ", ".join(f"{split} {rows:,} rows" for split, rows in facts.get("rows", {}).items())
+    if name.startswith("train_"):
+        return f"fit in {facts.get('fit_seconds', 0):.1f} s, bundle {str(facts.get('bundle_hash', ''))[:12]}"
+    if name == "evaluate":
+        return f"chosen: {facts.get('evaluation', {}).get('chosen', '')}"
+    if name == "gates":
+        return f"{len(facts.get('checks', []))} gates"
+    return f"version {facts['version']}" if "version" in facts else ""
+
+
+def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
+    evaluation = record.facts("evaluate").get("evaluation")
+    if evaluation:
+        _pareto(evaluation)
+    imports = sum(step.import_seconds for step in record.steps)
+    out.print(f"{seconds:.0f} s, of which starting processes and importing libraries {imports:.0f} s")
+    registered = record.facts("register")
+    for one in registered.get("versions", []):
+        out.print(
+            f"[green]registered[/] {registered['model']} version {one['version']} ({one['candidate']})  "
+            f"bundle {one['bundle_hash'][:12]}  {', '.join(one['aliases'])}"
+        )
+    for label, path in _links(journal).items():
+        out.print(f"{label}: {path}", soft_wrap=True)
+
+
+def _pareto(evaluation: dict[str, Any]) -> None:
+    keys = [
+        key
+        for key in ("hits_at_10", "auc", "average_precision", "normalized_entropy", "calibration_ratio")
+        if key in evaluation["models"][0]["metrics"]
+    ]
+    rows = [
+        (
+            model["name"] + (" *" if model["name"] == evaluation["chosen"] else ""),
+            *(f"{model['metrics'][key]:.4f}" for key in keys),
+            f"{model['latency']['p50_ms']:.2f}",
+        )
+        for model in evaluation["models"]
+    ]
+    rows += [
+        (name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key in keys), "")
+        for name, metrics in evaluation["baselines"].items()
+    ]
+    columns = ("model", *keys, "p50 ms")
+    show_table(f"test window {evaluation['window']} (* chosen)", columns, rows, right=columns[1:])
+    out.print(f"[dim]{escape(evaluation['chosen_because'])}[/]", soft_wrap=True)
+
+
+def _links(journal: Journal) -> dict[str, Path]:
+    found = {
+        "report": journal.folder / "report.html",
+        "summary": journal.folder / "summary.json",
+        "log": journal.folder / "pipeline.log",
+    }
+    return {label: path for label, path in found.items() if path.exists()}
+
+
+def _document(journal: Journal, record: RunRecord, succeeded: bool, seconds: float) -> dict[str, Any]:
+    failure = record.failure()
+    return {
+        "run": record.pipeline_run,
+        "succeeded": succeeded,
+        "seconds": round(seconds, 1),
+        "steps": [{"name": s.name, "status": s.status, "seconds": round(s.seconds, 2)} for s in record.steps],
+        "versions": record.facts("register").get("versions", []),
+        "ids": dict(record.ids),
+        "error": failure.error.model_dump() if failure and failure.error else None,
+        "files": {label: str(path) for label, path in _links(journal).items()},
+    }
+
+
+def _fail(journal: Journal, record: RunRecord) -> int:
+    """The reason of the first failed step; a step that died without a record is told from the log."""
+    failure = record.failure()
+    error = (
+        failure.error
+        if failure and failure.error
+        else StepError(
+            error="SerinusError",
+            headline="a step ended without leaving a record",
+            cause=_last_lines(journal.folder / "pipeline.log"),
+            hint=f"the whole log: {journal.folder / 'pipeline.log'}",
+        )
+    )
+    fault = SerinusError(error.headline, cause=error.cause, hint=error.hint)
+    show_error(fault)
+    return error.exit_code
+
+
+def _last_lines(path: Path, count: int = 5) -> str:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return "\n".join(lines[-count:])

@@ -1,0 +1,76 @@
+"""`serinus problem check|new`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Annotated
+
+import typer
+
+from serinus.cli.output import command, out, show_json
+from serinus.core.errors import Conflict, UsageError
+from serinus.wiring.project import open_project
+
+app = typer.Typer(no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+_FILES = ("problem.yaml", "contract.yaml", "dataset.py", "features.py")
+
+
+@app.command()
+@command
+def check(name: str, as_json: Json = False) -> None:
+    """Explains every fault of a card by its field; exit code 2 when there is one."""
+    project = open_project()
+    loaded = project.problem(name)
+    from serinus.validation.contract import parse_contract
+
+    where = f"{project.layout.problems}/{name}/{loaded.card.data.contract}"
+    contract = parse_contract(loaded.contract(), where=where)
+    card = loaded.card
+    facts = {
+        "problem": name,
+        "valid": True,
+        "kind": card.framing.kind.value,
+        "kpis": [kpi.name for kpi in card.requirements.kpis],
+        "candidates": [one.name for one in card.data.candidates],
+        "gates": [one.name for one in card.operation.gates],
+        "contract_suites": sorted(contract.suites),
+    }
+    if as_json:
+        show_json(facts)
+        return
+    out.print(f"[green]{name}: card and contract are valid[/] ({card.framing.kind.value}: {card.title})")
+    for key in ("kpis", "candidates", "gates", "contract_suites"):
+        out.print(f"  {key.replace('_', ' ')}: {', '.join(facts[key])}")
+
+
+@app.command()
+@command
+def new(name: str, as_json: Json = False) -> None:
+    """Writes a commented skeleton of a problem that passes the check."""
+    if not name.replace("_", "").isalnum() or not name[0].isalpha() or name != name.lower():
+        raise UsageError(
+            f"{name} cannot name a problem", hint="lower-case letters, digits and underscores; a letter first"
+        )
+    project = open_project()
+    folder = project.problem_folder(name)
+    if folder.exists():
+        raise Conflict(f"{folder} exists already", hint="choose another name, or edit what is there")
+    folder.mkdir(parents=True)
+    written = []
+    for file in _FILES:
+        text = resources.files("serinus.cli").joinpath("skeleton", f"{file}.txt").read_text(encoding="utf-8")
+        (folder / file).write_text(text.replace("__NAME__", name), encoding="utf-8")
+        written.append(str((folder / file).relative_to(project.root)))
+    repo = project.feature_repo / f"{name}.py"
+    if not repo.exists():
+        text = resources.files("serinus.cli").joinpath("skeleton", "feature_repo.py.txt").read_text(encoding="utf-8")
+        repo.parent.mkdir(parents=True, exist_ok=True)
+        repo.write_text(text.replace("__NAME__", name), encoding="utf-8")
+        written.append(str(repo.relative_to(project.root)))
+    if as_json:
+        show_json({"problem": name, "files": written})
+        return
+    for path in written:
+        out.print(f"wrote {path}")
+    out.print(f"next: fill in the comments, then `serinus problem check {name}` and `serinus pipeline run {name}`")

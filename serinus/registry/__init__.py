@@ -1,0 +1,1 @@
+"""The model registry: runs, versions and aliases in MLflow."""

@@ -1,0 +1,87 @@
+"""What a request would see of an entity and of items: the values behind `serinus features lookup`.
+
+Invariant: read by the same reader as the predictor's, with the status and the event time of every value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from serinus.features.batch import Column, Ragged
+from serinus.features.online import Lookup, OnlineReader, SqliteStore
+from serinus.features.service import ServiceInfo
+from serinus.wiring.adapters import feature_store
+from serinus.wiring.project import Project
+
+
+@dataclass(frozen=True)
+class FoundValue:
+    """One feature of one row; `value` is None unless `status` is found."""
+
+    view: str
+    feature: str
+    value: Any
+    status: str
+    time: str | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """One entity or item; unknown when no view has a row of it."""
+
+    kind: str
+    id: str
+    known: bool
+    values: tuple[FoundValue, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def look_up(project: Project, problem: str, entity: str, items: list[str], as_of: datetime | None) -> list[Found]:
+    """The entity, then the items, as of a time (the snapshot's own when not given)."""
+    card = project.problem(problem).card
+    store = feature_store(project, problem)
+    service = store.service_description(card.data.feature_service)
+    reader = OnlineReader(SqliteStore(store.online_path, problem), service)
+    moment = as_of or card.data.snapshot_time
+    found = _rows(card.framing.entity, reader.read(card.framing.entity, [entity], moment), service)
+    if card.framing.item and items:
+        found += _rows(card.framing.item, reader.read(card.framing.item, items, moment), service)
+    return found
+
+
+def _rows(kind: str, lookup: Lookup, service: ServiceInfo) -> list[Found]:
+    return [_row(kind, position, lookup, service) for position in range(len(lookup.side))]
+
+
+def _row(kind: str, position: int, lookup: Lookup, service: ServiceInfo) -> Found:
+    values = []
+    for view in service.of_entity(kind):
+        status, event = lookup.status[view.name][position], lookup.event_times[view.name][position]
+        time = None if np.isnan(event) else datetime.fromtimestamp(event, UTC).isoformat(timespec="seconds")
+        for feature in view.features:
+            stored = _value(lookup.side.columns[f"{view.name}:{feature.name}"], position, feature.type)
+            values.append(FoundValue(view.name, feature.name, stored if status == "found" else None, status, time))
+    known = any(states[position] != "missing" for states in lookup.status.values())
+    return Found(kind, str(lookup.side.ids[position]), known, tuple(values))
+
+
+def _value(column: Column, position: int, kind: str) -> Any:  # noqa: ANN401 - any feature type
+    if isinstance(column, Ragged):
+        return [_plain(one) for one in column.values[column.offsets[position] : column.offsets[position + 1]]]
+    value = _plain(column[position])
+    if kind == "UnixTimestamp" and isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds")
+    return value
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - numpy scalars become Python's, NaN becomes None
+    if isinstance(value, float | np.floating):
+        return None if np.isnan(value) else float(value)
+    return value

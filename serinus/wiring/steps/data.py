@@ -1,0 +1,171 @@
+"""Steps from the raw log to a checked training set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from serinus.core.card import Kind
+from serinus.features.assemble import assemble
+from serinus.features.dataset import Requests
+from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
+from serinus.validation.source import read_table
+from serinus.wiring.adapters import feature_store, tracker
+from serinus.wiring.project import LoadedProblem
+from serinus.wiring.step import StepContext, step
+
+SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
+
+
+def prepare(problem: str, job: str, raw: Path) -> None:
+    """Reads the raw log into `raw` and opens the run in the registry."""
+    with step("prepare", problem, job) as context:
+        context.facts.update(_read(context.problem, raw))
+        context.facts["mlflow_run"] = tracker(context.project).open_run(problem, context.run, {})
+
+
+def read_raw(problem: str, job: str, raw: Path) -> None:
+    """`prepare` without a run in the registry."""
+    with step("prepare", problem, job) as context:
+        context.facts.update(_read(context.problem, raw))
+
+
+def _read(problem: LoadedProblem, raw: Path) -> dict[str, Any]:
+    """The raw rows as parquet, and beside them where they came from, with the hash of the source's bytes."""
+    card, source = problem.card, problem.source
+    frame = read_table(source, name=card.data.source)
+    raw.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(raw / "rows.parquet", index=False)
+    snapshot = {
+        "source": f"problems/{card.name}/{card.data.source}",
+        "snapshot_hash": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "snapshot_time": card.data.snapshot_time.isoformat(),
+        "rows": len(frame),
+    }
+    write_json(raw / SNAPSHOT, snapshot)
+    return snapshot
+
+
+def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) -> None:
+    """Judges the raw rows by the contract; rows that break a row rule go to the quarantine, the others on."""
+    with step("contract_raw", problem, job) as context:
+        frame = pd.read_parquet(raw / "rows.parquet")
+        found = _judge(context, "raw", frame, verdict)
+        accepted.mkdir(parents=True, exist_ok=True)
+        found.accepted.to_parquet(accepted / "rows.parquet", index=False)
+        shutil.copy(raw / SNAPSHOT, accepted / SNAPSHOT)
+
+
+def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None:
+    """Cleans the accepted rows, builds the source rows of every view and applies the definitions to Feast."""
+    with step("features", problem, job) as context:
+        cleaned = context.problem.code.clean(pd.read_parquet(accepted / "rows.parquet"))
+        tables.mkdir(parents=True, exist_ok=True)
+        for name, table in cleaned.tables.items():
+            table.to_parquet(tables / f"{name}.parquet", index=False)
+        store = feature_store(context.project, problem)
+        views = context.problem.code.views(cleaned.tables)
+        for name, rows in views.items():
+            store.write_source(name, rows)
+        store.apply()
+        service = store.service_description(context.problem.card.data.feature_service)
+        snapshot = read_json(accepted / SNAPSHOT)
+        write_json(tables / SNAPSHOT, snapshot | {"service_hash": service.hash})
+        context.facts.update(
+            cleaning=[{"rule": rule, "rows": rows} for rule, rows in cleaned.rules],
+            tables=[{"name": name, "rows": len(table)} for name, table in cleaned.tables.items()],
+            views=[
+                {"name": v.name, "entity": v.entity, "rows": len(views[v.name]), "columns": len(v.features)}
+                for v in service.views
+            ],
+            service=service.name,
+            service_hash=service.hash,
+        )
+
+
+def build_training_set(problem: str, job: str, tables: Path, training_set: Path) -> None:
+    """Draws requests and candidates, joins features as of each request's day, and writes the splits."""
+    with step("training_set", problem, job) as context:
+        card = context.problem.card
+        asked = context.problem.code.requests(read_tables(tables), card)
+        source = feature_store(context.project, problem).historical_source(card)
+        batch = assemble(asked.requests, asked.rows, source, with_items=card.framing.kind is Kind.RANKING)
+        data = write_training_set(training_set, card, context.problem.code.inputs, asked, batch)
+        lineage = read_json(tables / SNAPSHOT) | {"training_set_hash": data.content_hash()}
+        write_json(training_set / LINEAGE, lineage)
+        context.facts.update(_training_facts(data, asked), sampling_rate=card.data.negative_sampling_rate)
+        context.facts["hash"] = lineage["training_set_hash"]
+
+
+def check_training_set(problem: str, job: str, training_set: Path, verdict: Path) -> None:
+    """Judges the rows that models will see by the contract's second suite."""
+    with step("contract_training", problem, job) as context:
+        _judge(context, "training", matrix_frame(TrainingSet(training_set)), verdict)
+
+
+def matrix_frame(data: TrainingSet) -> pd.DataFrame:
+    """Rows of all splits with their model inputs by name."""
+    names = [one.name for one in data.inputs()]
+    parts = []
+    for name in SPLITS:
+        split = data.split(name)
+        rows = split.rows[["request_id", "item", "label", "value"]].reset_index(drop=True)
+        parts.append(pd.concat([rows.assign(split=name), pd.DataFrame(split.matrix, columns=names)], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _judge(context: StepContext, suite: str, frame: pd.DataFrame, verdict: Path) -> Any:  # noqa: ANN401
+    from serinus.validation.contract import parse_contract
+    from serinus.validation.run import validate
+
+    card = context.problem.card
+    where = f"problems/{card.name}/{card.data.contract}"
+    contract = parse_contract(context.problem.contract(), where=where)
+    found = validate(contract.suites[suite], frame, snapshot_time=card.data.snapshot_time)
+    verdict.mkdir(parents=True, exist_ok=True)
+    checks = [check.model_dump(mode="json") for check in found.checks]
+    write_json(verdict / CHECKS, checks)
+    found.write_quarantine(verdict / "quarantine.parquet")
+    kept = context.journal.folder / f"quarantine_{suite}.parquet"
+    found.write_quarantine(kept)
+    context.facts.update(
+        where=f"{where}, suite {suite}",
+        checks=checks,
+        accepted=len(found.accepted),
+        quarantined=len(found.quarantined),
+        quarantine=str(kept.relative_to(context.project.home)),
+    )
+    found.require(f"{card.name}: {card.data.source if suite == 'raw' else 'training set'}")
+    return found
+
+
+def _training_facts(data: TrainingSet, asked: Requests) -> dict[str, Any]:
+    facts: dict[str, Any] = {"requests": {}, "rows": {}, "positives": {}, "asked": len(asked.requests)}
+    for name in SPLITS:
+        split = data.split(name)
+        facts["requests"][name] = int(split.rows["request_id"].nunique())
+        facts["rows"][name] = len(split.rows)
+        facts["positives"][name] = int(split.labels.sum())
+    facts["columns"] = len(data.inputs())
+    return facts
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The cleaned tables of a `tables` artifact."""
+    return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def write_json(path: Path, value: object) -> None:
+    """A small file inside an artifact."""
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Mapping[str, Any] | Any:  # noqa: ANN401 - whatever the step before wrote
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,169 @@
+"""Steps from a judged candidate to a wanted version, and the report that always ends a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from serinus.core.errors import SerinusError
+from serinus.core.ports import Dataset, ModelVersion
+from serinus.core.run import RunRecord
+from serinus.core.verdict import Check, warnings
+from serinus.model.bundle import content_hash, read_manifest
+from serinus.wiring.adapters import bundle_store, deployer, feature_store, registry, tracker
+from serinus.wiring.project import open_project
+from serinus.wiring.step import StepContext, step
+from serinus.wiring.steps.data import LINEAGE, read_json
+from serinus.wiring.steps.models import read_evaluation, wanted_candidates
+
+
+def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
+    """Stores and registers the wanted candidates; the last one becomes challenger. Returns its version."""
+    with step("register", problem, job) as context:
+        found, lineage = read_evaluation(evaluation), read_json(evaluation / LINEAGE)
+        bundles = {read_manifest(folder / "bundle").candidate: folder / "bundle" for folder in models.values()}
+        run_id = tracker(context.project).open_run(problem, context.run, {})
+        gates = read_json(verdict / "gates.json")
+        versions = []
+        for name in wanted_candidates(wanted, context.problem.card, found):
+            tags = _tags(context, name, content_hash(bundles[name]), lineage, gates[name])
+            versions.append(_register_one(context, run_id, name, bundles[name], tags))
+        registry(context.project).challenge(problem, versions[-1].version)
+        _log_run(context, run_id, lineage)
+        context.facts.update(
+            model=problem,
+            version=versions[-1].version,
+            bundle_hash=versions[-1].tags["serinus.bundle_hash"],
+            versions=[_version_facts(one, versions[-1].version) for one in versions],
+        )
+        return versions[-1].version
+
+
+def materialize(problem: str, job: str, version: int) -> None:
+    """Loads the online store as of the snapshot's own time, so that the version can be served."""
+    with step("materialize", problem, job) as context:
+        as_of = context.problem.card.data.snapshot_time
+        context.facts.update(version=version, **materialize_as_of(context, as_of))
+
+
+def materialize_as_of(context: StepContext, as_of: datetime) -> dict[str, Any]:
+    """The online store with the latest row of every view not later than `as_of`."""
+    store = feature_store(context.project, context.problem.card.name)
+    counts = store.materialize(as_of)
+    return {"as_of": as_of.isoformat(), "views": [{"name": name, "rows": rows} for name, rows in counts.items()]}
+
+
+def deploy(problem: str, job: str, version: int) -> None:
+    """Says that the version is wanted in service."""
+    with step("deploy", problem, job) as context:
+        found = registry(context.project).version(problem, str(version))
+        deployer(context.project).want(problem, found.version, found.storage_uri)
+        context.facts.update(wanted_version=found.version, storage_uri=found.storage_uri)
+
+
+def report(problem: str, job: str, html: Path, summary: Path) -> None:
+    """Builds the run's report and summary from the journal; closes the run in the registry if it was opened."""
+    with step("report", problem, job) as context:
+        from serinus.report import write
+        from serinus.wiring.summary import summarize
+
+        record = context.journal.read()
+        write(record, html)
+        document = summarize(record, context.problem.card)
+        text = json.dumps(document, indent=1) + "\n"
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        summary.write_text(text, encoding="utf-8")
+        write(record, context.journal.folder / "report.html")
+        (context.journal.folder / "summary.json").write_text(text, encoding="utf-8")
+        context.facts["closed"] = _close(context, record)
+
+
+def _close(context: StepContext, record: RunRecord) -> bool:
+    """The report exists by now; a registry that does not answer must not take it away."""
+    failure = record.failure()
+    try:
+        runs = tracker(context.project)
+        run_id = runs.find_run(context.problem.card.name, context.run)
+        if run_id is None:
+            return False
+        runs.log_files(run_id, context.journal.folder / "report.html", "report")
+        runs.close_run(run_id, failed=failure.error.headline if failure and failure.error else None)
+    except SerinusError:
+        return False
+    return True
+
+
+def _register_one(context: StepContext, run_id: str, name: str, bundle: Path, tags: Mapping[str, str]) -> ModelVersion:
+    problem = context.problem.card.name
+    uri = bundle_store(context.project).put(problem, bundle)
+    tracker(context.project).log_files(run_id, bundle, f"bundle/{name}")
+    return registry(context.project).register(problem, run_id=run_id, storage_uri=uri, tags=tags)
+
+
+def _tags(
+    context: StepContext, name: str, bundle_hash: str, lineage: Mapping[str, str], gates: list[dict[str, Any]]
+) -> dict[str, str]:
+    """The id chain, every gate's outcome, and how many warnings data and gates raised."""
+    checks = [Check.model_validate(one) for one in gates]
+    record = context.journal.read()
+    contracts = [
+        Check.model_validate(one)
+        for step_name in ("contract_raw", "contract_training")
+        for one in record.facts(step_name).get("checks", [])
+    ]
+    return {
+        "serinus.candidate": name,
+        "serinus.bundle_hash": bundle_hash,
+        "serinus.pipeline_run": context.run,
+        "serinus.snapshot_hash": lineage["snapshot_hash"],
+        "serinus.training_set_hash": lineage["training_set_hash"],
+        "serinus.feature_service": context.problem.card.data.feature_service,
+        "serinus.service_hash": lineage["service_hash"],
+        "serinus.data_warnings": str(len(warnings(contracts))),
+        "serinus.gate_warnings": str(len(warnings(checks))),
+        **{f"serinus.gate.{check.name}": check.outcome.value for check in checks},
+    }
+
+
+def _log_run(context: StepContext, run_id: str, lineage: Mapping[str, str]) -> None:
+    runs, card, record = tracker(context.project), context.problem.card, context.journal.read()
+    evaluation = record.facts("evaluate")["evaluation"]
+    metrics = {
+        f"{model['name']}.{metric}": float(value)
+        for model in evaluation["models"]
+        for metric, value in model["metrics"].items()
+    }
+    params = {"chosen": evaluation["chosen"], "feature_service": card.data.feature_service, "seed": str(card.data.seed)}
+    runs.log(run_id, params=params, metrics=metrics)
+    rows = record.facts("training_set").get("rows", {})
+    runs.log_datasets(
+        run_id,
+        [
+            Dataset("raw", lineage["source"], lineage["snapshot_hash"], "source", int(lineage["rows"])),
+            Dataset("training_set", lineage["source"], lineage["training_set_hash"], "training", sum(rows.values())),
+        ],
+    )
+
+
+def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
+    aliases = [*version.aliases, *(["challenger"] if version.version == challenger else [])]
+    return {
+        "candidate": version.tags["serinus.candidate"],
+        "version": version.version,
+        "bundle_hash": version.tags["serinus.bundle_hash"],
+        "storage_uri": version.storage_uri,
+        "aliases": sorted(set(aliases)),
+    }
+
+
+def features_as_of(problem: str, as_of: datetime | None) -> dict[str, Any]:
+    """`serinus features materialize`: the same function as the pipeline's step, outside a run."""
+    project = open_project()
+    loaded = project.problem(problem)
+    store = feature_store(project, problem)
+    moment = as_of or loaded.card.data.snapshot_time
+    counts = store.materialize(moment)
+    return {"as_of": moment.isoformat(), "views": [{"name": name, "rows": rows} for name, rows in counts.items()]}

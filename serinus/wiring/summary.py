@@ -1,0 +1,49 @@
+"""`summary.json`: the figures of a run for machines, made of its journal.
+
+Invariant: every figure is copied from a step's record; what a failed run did not reach is empty, never invented.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serinus.core.card import Problem
+from serinus.core.run import RunRecord, StepRecord
+
+
+def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
+    """The summary of a run; `elapsed_s` is that of its steps, and `make demo` replaces it by its own clock."""
+    evaluation = record.facts("evaluate").get("evaluation", {})
+    registered = record.facts("register")
+    failure = record.failure()
+    return {
+        "problem": card.name,
+        "elapsed_s": round(sum(step.seconds for step in record.steps), 1),
+        "stages": [stage for step in record.steps for stage in [_stage(step)]],
+        "import_s": round(sum(step.import_seconds for step in record.steps), 1),
+        "peak_mb": round(max((step.peak_mb for step in record.steps), default=0.0)),
+        "candidates": [
+            {"name": one["name"], "kind": one["kind"], "metrics": one["metrics"]}
+            for one in evaluation.get("models", [])
+        ],
+        "baselines": {
+            name: next(iter(metrics.get(key) for key in ("hits_at_10", "average_precision") if key in metrics), None)
+            for name, metrics in evaluation.get("baselines", {}).items()
+        },
+        "chosen": evaluation.get("chosen"),
+        "gates": [
+            {"name": one["name"], "verdict": one["outcome"], "severity": one["severity"]}
+            for one in record.facts("gates").get("checks", [])
+        ],
+        "model": {
+            "name": registered.get("model"),
+            "version": registered.get("version"),
+            "bundle_hash": registered.get("bundle_hash"),
+        },
+        "ids": dict(record.ids),
+        "failure": failure.error.model_dump() if failure and failure.error else None,
+    }
+
+
+def _stage(step: StepRecord) -> dict[str, Any]:
+    return {"name": step.name, "seconds": round(step.seconds, 2), "import_seconds": round(step.import_seconds, 2)}
