@@ -170,19 +170,23 @@ class _Sampler:
         pool = np.flatnonzero(free)
         # Efraimidis and Spirakis 2006: the smallest -ln(u)/w are a weighted sample without replacement.
         weights = self.daily.within(visit.day, POPULARITY_DAYS)[pool] + 1e-9
-        rank = -np.log(draws[pool]) / weights
-        popular = pool[np.argsort(rank, kind="stable")[: (wanted - len(own)) // 2]]
+        popular = pool[_smallest(-np.log(draws[pool]) / weights, (wanted - len(own)) // 2)]
         free[popular] = False
         rest = np.flatnonzero(free)
         # A second draw: the first one already favoured large numbers for the popular half.
         again = uniform(mix(combine(self.keys[rest], visit.key)))
-        return np.concatenate(
-            [own, popular, rest[np.argsort(again, kind="stable")[: wanted - len(own) - len(popular)]]]
-        )
+        return np.concatenate([own, popular, rest[_smallest(again, wanted - len(own) - len(popular))]])
 
 
 def _first(items: Ints, draws: Floats, count: int) -> Ints:
-    return items[np.argsort(draws[items], kind="stable")[:count]]
+    return items[_smallest(draws[items], count)]
+
+
+def _smallest(values: Floats, count: int) -> Ints:
+    """Positions of the `count` smallest values, in no order; draws of 53 bits have no ties."""
+    if count >= len(values):
+        return np.arange(len(values))
+    return np.argpartition(values, count)[:count] if count > 0 else np.empty(0, dtype=np.int64)
 
 
 def requests(tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:

@@ -16,6 +16,7 @@ from serinus.core.errors import BundleError
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
+ONE_THREAD_ROWS = 1_000
 
 
 class Scorer(Protocol):
@@ -102,8 +103,9 @@ class GbdtScorer:
         self._booster: Any = lightgbm.Booster(model_str=text)
 
     def log_odds(self, rows: Matrix) -> Floats:
-        """See `Scorer`. One thread: a request's 100 rows are too few to share out."""
-        return np.asarray(self._booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
+        """See `Scorer`. One thread for a request, whose rows are too few to share out; all for a whole window."""
+        threads = 1 if len(rows) <= ONE_THREAD_ROWS else 0
+        return np.asarray(self._booster.predict(rows, raw_score=True, num_threads=threads), dtype=np.float64)
 
     def save(self, folder: Path) -> None:
         """LightGBM's own text format."""

@@ -105,9 +105,9 @@ def _described(asked: Requests) -> pd.DataFrame:
     """Rows with what they inherit from their request."""
     rows = asked.rows.reset_index(drop=True)
     request = rows["request"].to_numpy()
-    for column in ("request_id", "entity", "as_of"):
-        rows[column] = asked.requests[column].to_numpy()[request]
-    rows["month"] = rows["as_of"].dt.strftime("%Y-%m")
+    about = asked.requests.assign(month=asked.requests["as_of"].dt.strftime("%Y-%m"))
+    for column in ("request_id", "entity", "as_of", "month"):
+        rows[column] = about[column].to_numpy()[request]
     return rows
 
 

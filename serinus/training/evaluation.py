@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 Clock = Callable[[], float]
 TIMED_REQUESTS = 300
 MOST_SLICES = 8
+IMPORTANCE_ROWS = 6_000
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _latency(bundle: Bundle, windows: _Windows, clock: Clock) -> Latency:
 
 def _importance(bundle: Bundle, windows: _Windows) -> tuple[tuple[str, float], ...]:
     """Rise of the log loss when one input is shuffled among the rows (Breiman 2001), as shares; largest first."""
-    rows = np.linspace(0, len(windows.test.matrix) - 1, min(20_000, len(windows.test.matrix))).astype(int)
+    rows = np.linspace(0, len(windows.test.matrix) - 1, min(IMPORTANCE_ROWS, len(windows.test.matrix))).astype(int)
     base, labels = np.ascontiguousarray(windows.test.matrix[rows]), windows.test.labels[rows]
     rng = np.random.default_rng(windows.card.data.seed)
     shuffle = rng.permutation(len(rows))

@@ -120,7 +120,7 @@ def _slices(rule: GateRule, candidacy: Candidacy) -> list[Check]:
             raise KeyError(f"no slice {name} was measured")
         for part in parts:
             measured = f"{metric} {part.metrics[metric]:.4f} over {part.requests} requests"
-            label = f"{rule.name}.{name}={part.value}"
+            label = f"{rule.name}.{name}:{part.value}"
             found.append(_check(rule, part.metrics[metric] >= bound, measured, f">= {bound:.4f}", label))
     return found
 
