@@ -36,8 +36,9 @@ from serinus.validation.rules import (
 )
 
 with warnings.catch_warnings():
-    # Its optional cloud clients announce at import that they are not installed.
-    warnings.simplefilter("ignore")
+    # It loads a deprecated module of the standard library, and a cloud client that advises to install more of itself.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", ImportWarning)
     import great_expectations as gx
     from great_expectations import expectations
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -113,8 +114,10 @@ def _finding(result: Any) -> Finding:  # noqa: ANN401
             unexpected=facts["unexpected_count"],
             examples=tuple(dict.fromkeys(str(value) for value in facts["partial_unexpected_list"])),
         )
+    if result.expectation_config.type == "expect_column_to_exist":
+        return Finding(holds=bool(result.success))
     observed = facts.get("observed_value")
-    if isinstance(observed, dict):
+    if isinstance(observed, dict):  # quantiles
         observed = observed["values"][0]
     if observed is None or (isinstance(observed, float) and math.isnan(observed)):
         return Finding(error="there is no value to measure")

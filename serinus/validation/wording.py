@@ -60,9 +60,9 @@ def _measured(question: Question, finding: Finding) -> str:
     if isinstance(rule, NoOthers):
         return _some([str(column) for column in question.found])
     if isinstance(rule, RowRule):
-        share = f" ({percent(finding.unexpected / finding.considered)})" if finding.unexpected else ""
-        where = f" in {_some(list(question.found))}" if question.found else ""
-        return f"{finding.unexpected:,} of {finding.considered:,} rows {_fault(rule)}{share}{where}"
+        share = f", {percent(finding.unexpected / finding.considered)}" if finding.unexpected else ""
+        where = f" ({_some(list(question.found))})" if question.found else ""
+        return f"{finding.unexpected:,} of {finding.considered:,} rows {_fault(rule)}{where}{share}"
     if isinstance(rule, Varied):
         return f"{percent(float(finding.observed))} in {_some(list(question.found))}"
     if isinstance(rule, ShareOf):
@@ -84,10 +84,7 @@ def _allowed(question: Question, snapshot: pd.Timestamp) -> str:
         case RowCount(limits=limits):
             return interval(limits.min, limits.max)
         case RowRule() as rule:
-            wanted = _wanted(rule)
-            return (
-                f"{wanted}; up to {percent(rule.budget)} of rows" if wanted else f"up to {percent(rule.budget)} of rows"
-            )
+            return _kept(rule)
         case Freshness(within=within):
             return interval(snapshot - within, snapshot)
         case Varied(max_share=share):
@@ -99,15 +96,18 @@ def _allowed(question: Question, snapshot: pd.Timestamp) -> str:
     raise TypeError(f"no words for {question.rule}")
 
 
-def _wanted(rule: RowRule) -> str:
+def _kept(rule: RowRule) -> str:
+    """`0 to 5 in all but 1% of rows`; where the name of the rule says it all, `at most 1% of rows`."""
     match rule:
         case Range(min=low, max=high):
-            return interval(low, high)
+            wanted = interval(low, high)
         case OneOf(values=values):
-            return "one of " + _some([str(value) for value in values])
+            wanted = "one of " + _some([str(value) for value in values])
         case Regex(pattern=pattern):
-            return pattern
-    return ""
+            wanted = f"like {pattern}"
+        case _:
+            return f"at most {percent(rule.budget)} of rows" if rule.budget else "none"
+    return wanted + (f" in all but {percent(rule.budget)} of rows" if rule.budget else "")
 
 
 def interval(low: Bound | None, high: Bound | None, words: Any = None) -> str:  # noqa: ANN401
