@@ -1,6 +1,7 @@
 """Cluster settings of a task: volumes, secrets, resources and security, in one place.
 
-Invariant: local runs ignore all of it; no name of a machine or a host path is part of a compiled pipeline.
+Invariant: local runs ignore all of it (plain environment variables would reach them, so the image sets its profile
+itself); no name of a machine and no host path is part of a compiled pipeline.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ def on_cluster(task: dsl.PipelineTask, size: Size) -> dsl.PipelineTask:
         task, SECRET, secret_key_to_env={"tracking_uri": "SERINUS_TRACKING_URI"}, optional=True
     )
     kubernetes.set_security_context(task, run_as_user=65532, run_as_group=65532, run_as_non_root=True)
-    task.set_env_variable("SERINUS_PROFILE", "cluster")
     task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu)
     task.set_memory_request(size.memory).set_memory_limit(size.memory)
     return task

@@ -46,7 +46,7 @@ def run(
     local = LocalRun(loaded.card, run_name, register, project.root, project.home)
     journal = Journal(project.home, problem, run_name)
     began = time.perf_counter()
-    err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)")
+    err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)", soft_wrap=True)
     with _Progress(journal) as progress:
         succeeded = run_local(local, progress.event)
     record = journal.read()
@@ -123,9 +123,8 @@ class _Progress:
                 continue
             self._shown.add(record.name)
             mark = "[green]✓[/]" if record.status == "ok" else "[red]✗[/]"
-            err.print(
-                f"{mark} {record.name:<18} {record.seconds:6.1f} s  [dim]{escape(_fact(record.name, record.facts))}[/]"
-            )
+            fact = escape(_fact(record.name, record.facts))
+            err.print(f"{mark} {record.name:<18} {record.seconds:6.1f} s  [dim]{fact}[/]", soft_wrap=True)
 
 
 def _fact(name: str, facts: dict[str, Any]) -> str:
@@ -165,12 +164,17 @@ def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
         out.print(f"{label}: {path}", soft_wrap=True)
 
 
+_LABELS = {
+    "hits_at_10": "hits@10",
+    "auc": "AUC",
+    "average_precision": "AP",
+    "normalized_entropy": "NE",
+    "calibration_ratio": "calib.",
+}
+
+
 def _pareto(evaluation: dict[str, Any]) -> None:
-    keys = [
-        key
-        for key in ("hits_at_10", "auc", "average_precision", "normalized_entropy", "calibration_ratio")
-        if key in evaluation["models"][0]["metrics"]
-    ]
+    keys = [key for key in _LABELS if key in evaluation["models"][0]["metrics"]]
     rows = [
         (
             model["name"] + (" *" if model["name"] == evaluation["chosen"] else ""),
@@ -183,7 +187,7 @@ def _pareto(evaluation: dict[str, Any]) -> None:
         (name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key in keys), "")
         for name, metrics in evaluation["baselines"].items()
     ]
-    columns = ("model", *keys, "p50 ms")
+    columns = ("model", *(_LABELS[key] for key in keys), "p50 ms")
     show_table(f"test window {evaluation['window']} (* chosen)", columns, rows, right=columns[1:])
     out.print(f"[dim]{escape(evaluation['chosen_because'])}[/]", soft_wrap=True)
 

@@ -102,4 +102,7 @@ class Data(CardPart):
         names = [candidate.name for candidate in self.candidates]
         if len(set(names)) < len(names):
             raise ValueError(f"candidate names must differ: {', '.join(names)}")
+        kinds = [candidate.kind for candidate in self.candidates]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"candidates must be of different kinds, got {', '.join(kinds)}")
         return self
