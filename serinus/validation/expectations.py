@@ -41,7 +41,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", ImportWarning)
     import great_expectations as gx
     from great_expectations import expectations
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
 gxe: Any = expectations  # a package that exports its names implicitly
 _FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 3}
@@ -65,8 +69,13 @@ class Finding:
 
 def ask(plan: Plan) -> list[Finding]:
     """One finding a question, in order; one that is blocked is an error with its reason."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context = gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            progress_bars=ProgressBarsConfig(globally=False),
+        ),
+    )
     source = context.data_sources.add_pandas("serinus")
     findings = {place: Finding(error=one.blocked) for place, one in enumerate(plan.questions) if one.blocked}
     for name, table in plan.tables.items():
@@ -141,8 +150,8 @@ def _expectation(question: Question, snapshot: pd.Timestamp, place: int) -> Any:
     if question.column and not isinstance(rule, Unique):
         arguments["column"] = question.column
     if isinstance(rule, RowRule):
-        # Rounded: 1 - 0.1 must be the number nearest to 0.9, as GX's own division of the rows is.
-        arguments["mostly"] = round(1.0 - rule.budget, 12)
+        # A budget used up to the last row holds: the slack is far less than a row, and more than an error of rounding.
+        arguments["mostly"] = max(0.0, 1.0 - rule.budget - 1e-12)
     return kind(**arguments, severity=rule.severity.value, meta={"place": place})
 
 
@@ -179,7 +188,8 @@ def _compiled(question: Question, snapshot: pd.Timestamp) -> tuple[type, dict[st
             return gxe.ExpectColumnUniqueValueCountToBeBetween, _between(low, high)
         case Quantile(q=q, min=low, max=high):
             return gxe.ExpectColumnQuantileValuesToBeBetween, {
-                "quantile_ranges": {"quantiles": [q], "value_ranges": [[low, high]]}
+                "quantile_ranges": {"quantiles": [q], "value_ranges": [[low, high]]},
+                "allow_relative_error": "linear",  # in pandas this is the interpolation; the default takes a neighbour
             }
         case Mean(min=low, max=high) | ShareOf(min=low, max=high):
             return gxe.ExpectColumnMeanToBeBetween, _between(low, high)

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from serinus.core.card.base import CardPart, Duration, Share
 from serinus.core.verdict import Severity
@@ -20,7 +29,13 @@ from serinus.core.verdict import Severity
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
-Bound = float | datetime
+
+
+def _in_utc(value: float | datetime) -> float | datetime:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo else value
+
+
+Bound = Annotated[float | datetime, AfterValidator(_in_utc)]
 
 
 class Kind(StrEnum):
@@ -161,7 +176,7 @@ class Regex(OneColumn, RowRule):
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
-            re.compile(pattern)
+            re.compile(rf"\A(?:{pattern})\Z")  # as it will be used: flags such as (?i) must stand in a group
         except re.error as fault:
             raise ValueError(f"not a regular expression: {fault}") from fault
         return pattern
