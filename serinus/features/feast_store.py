@@ -113,6 +113,7 @@ class FeastStore:
             store.materialize(EPOCH, lookup_time(as_of))
             counts = _count(fresh, self._project.name, [view.name for view in views])
         fresh.replace(target)
+        self._feast = _open(self._config)  # its connection still held the file that was replaced
         return counts
 
     @property
@@ -133,7 +134,7 @@ class FeastStore:
             if isinstance(v, Entity | FeatureView | FeatureService)
         }
         if not found:
-            raise UsageError(f"{self._project.definitions.__file__} declares no feature view")
+            raise UsageError(f"the definitions of {self._project.name} declare no feature view")
         return list(found.values())
 
     def _gone(self) -> list[Any]:
@@ -149,7 +150,7 @@ class FeastStore:
             if isinstance(one, FeatureView) and one.name == view:
                 source: Any = one.batch_source
                 return Path(str(self._config.offline_store.root)) / str(source.path)
-        raise NotFound(f"view {view} is not declared", cause=str(self._project.definitions.__file__))
+        raise NotFound(f"view {view} is not declared", hint=f"declare it in feature_repo/{self._project.name}.py")
 
     def _view_info(self, projection: Any) -> ViewInfo:  # noqa: ANN401 - feast has no types
         view = self._feast.get_feature_view(projection.name)

@@ -27,6 +27,8 @@ from serinus.features.value_proto import decode
 Status = Literal["found", "missing", "expired"]
 _KEY_TYPES = {"STRING": 2, "INT32": 3, "INT64": 4}
 _CHUNK = 500
+# What Feast writes for a null time: pandas' NaT as an integer, not a null.
+_NOT_A_TIME = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _column(feature: FeatureInfo, rows: list[StoredRow | None]) -> Column:
         return _ragged(values, text=feature.type == "Array(String)")
     if feature.type == "String":
         return np.array(values, dtype=object)
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array([np.nan if value is None or value == _NOT_A_TIME else value for value in values], dtype=np.float64)
 
 
 def _ragged(values: list[Any], *, text: bool) -> Ragged:

@@ -42,7 +42,7 @@ def point_in_time(entities: pa.Table, timestamp: str, views: Sequence[FeatureRow
         db.register("entities", entities.append_column(ROW, pa.array(range(len(entities)), type=pa.int64())))
         for position, view in enumerate(views):
             _register(db, f"rows_{position}", view)
-        table = db.execute(_query(entities.column_names, timestamp, views)).to_arrow_table()
+        table = db.sql(_query(entities.column_names, timestamp, views)).to_arrow_table()
     return table.drop_columns([ROW])
 
 
@@ -57,7 +57,7 @@ def latest_rows(view: FeatureRows, start: str, end: str) -> pa.Table:
             WHERE __ts BETWEEN TIMESTAMP '{start}' AND TIMESTAMP '{end}'
             QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {_newest_first(view)}) = 1
         """  # noqa: S608 - names come from declarations and are quoted
-        return db.execute(query).to_arrow_table()
+        return db.sql(query).to_arrow_table()
 
 
 def _register(db: duckdb.DuckDBPyConnection, name: str, view: FeatureRows) -> None:

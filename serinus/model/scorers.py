@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +129,7 @@ def load_scorer(kind: str, folder: Path) -> Scorer:
         raise BundleError(f"{folder} holds an unknown kind of model: {kind}", hint=f"known: {', '.join(_KINDS)}")
     try:
         return _KINDS[kind].load(folder)
-    except (OSError, KeyError, ValueError) as fault:
+    except (OSError, KeyError, ValueError, BadZipFile) as fault:
         raise BundleError(f"cannot load the {kind} model of {folder}", cause=str(fault)) from fault
 
 
@@ -143,5 +144,6 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 
 
 def _load(path: Path) -> dict[str, Floats]:
-    with np.load(path, allow_pickle=False) as stored:
+    # Opened here: numpy leaves a damaged file open.
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

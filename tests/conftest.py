@@ -1,0 +1,37 @@
+"""Fixtures shared by all tests: a project of its own for each test that asks for one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serinus.core.card import Problem, parse_card
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def retail_card() -> Problem:
+    """The card of problem retail."""
+    return parse_card(yaml.safe_load((ROOT / "problems/retail/problem.yaml").read_text()))
+
+
+@pytest.fixture(scope="session")
+def renewal_card() -> Problem:
+    """The card of the example of kind scoring."""
+    path = ROOT / "examples/renewal/problems/renewal/problem.yaml"
+    return parse_card(yaml.safe_load(path.read_text()))
+
+
+@pytest.fixture
+def renewal_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the example project with a home of its own; the environment points at it."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "examples/renewal", folder, ignore=shutil.ignore_patterns(".serinus", "__pycache__"))
+    for name in ("SERINUS_HOME", "SERINUS_PROFILE", "SERINUS_RUN", "SERINUS_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SERINUS_PROJECT", str(folder))
+    return folder
