@@ -1,0 +1,130 @@
+"""Renders a run as one HTML page that works offline, prints, and fits a phone.
+
+Invariant: any step may be missing or failed; the page then says so first and shows what is known. Everything that came
+from data is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from serinus.core.run import RunRecord
+from serinus.core.verdict import Check, Outcome
+from serinus.report import plots
+from serinus.training.results import Evaluation
+
+_COLUMNS = (
+    ("hits_at_10", "hits@10", "{:.3f}"),
+    ("auc", "AUC", "{:.3f}"),
+    ("average_precision", "AP", "{:.3f}"),
+    ("normalized_entropy", "NE", "{:.4f}"),
+    ("calibration_ratio", "calibration", "{:.3f}"),
+    ("ece", "ECE", "{:.4f}"),
+    ("ndcg_at_10", "NDCG@10", "{:.3f}"),
+    ("revenue_at_10", "value@10", "{:.2f}"),
+)
+_ORDER = {Outcome.ERROR: 0, Outcome.FAIL: 1, Outcome.NOT_APPLICABLE: 2, Outcome.PASS: 3}
+
+
+def render(run: RunRecord) -> str:
+    """The page as text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["n"] = lambda value: f"{value:,}" if isinstance(value, int) else value
+    folder = resources.files("serinus.report")
+    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
+    style = folder.joinpath("page.css").read_text(encoding="utf-8")
+    return template.render(style=style, **_model(run))
+
+
+def write(run: RunRecord, path: Path) -> None:
+    """Replaces the file as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(render(run), encoding="utf-8")
+    fresh.replace(path)
+
+
+def _model(run: RunRecord) -> dict[str, Any]:
+    """What the template shows."""
+    raw = run.facts("evaluate").get("evaluation")
+    evaluation = Evaluation.model_validate(raw) if raw else None
+    return {
+        "run": run,
+        "failure": run.failure(),
+        "prepare": run.facts("prepare"),
+        "features": run.facts("features"),
+        "training": run.facts("training_set"),
+        "register": run.facts("register"),
+        "materialize": run.facts("materialize"),
+        "deploy": run.facts("deploy"),
+        "contracts": _contracts(run),
+        "gates": _checks(run, "gates"),
+        "evaluation": evaluation,
+        "models": _table(evaluation) if evaluation else None,
+        "slices": _slices(evaluation) if evaluation else [],
+        "plots": _plots(evaluation) if evaluation else [],
+        "importance": plots.importance(evaluation) if evaluation else "",
+        "timing": plots.timing(run.steps) if run.steps else "",
+        "seconds": sum(step.seconds for step in run.steps),
+        "imports": sum(step.import_seconds for step in run.steps),
+        "peak": max((step.peak_mb for step in run.steps), default=0.0),
+    }
+
+
+def _contracts(run: RunRecord) -> list[dict[str, Any]]:
+    titles = {"contract_raw": "Raw log", "contract_training": "Training set"}
+    return [
+        {"title": title, "facts": run.facts(step), "checks": _checks(run, step)}
+        for step, title in titles.items()
+        if run.facts(step)
+    ]
+
+
+def _checks(run: RunRecord, step: str) -> list[Check]:
+    """What needs attention first."""
+    checks = [Check.model_validate(one) for one in run.facts(step).get("checks", [])]
+    return sorted(checks, key=lambda check: _ORDER[check.outcome])
+
+
+def _table(evaluation: Evaluation) -> dict[str, Any]:
+    shown = [column for column in _COLUMNS if column[0] in evaluation.models[0].metrics]
+    rows = [
+        {
+            "name": one.name,
+            "kind": one.kind,
+            "chosen": one.name == evaluation.chosen,
+            "cells": [form.format(one.metrics[key]) for key, _, form in shown],
+            "months": ", ".join(f"{value:.2f}" for _, value in sorted(one.calibration_by_month.items())),
+            "size": f"{one.size_bytes / 1024:.0f} kB",
+            "latency": f"{one.latency.p50_ms:.2f} / {one.latency.p99_ms:.2f}",
+        }
+        for one in evaluation.models
+    ]
+    rows += [
+        {
+            "name": name, "kind": "baseline", "chosen": False,
+            "cells": [form.format(metrics[key]) if key in metrics else "" for key, _, form in shown],
+            "months": "", "size": "", "latency": "",
+        }
+        for name, metrics in evaluation.baselines.items()
+    ]  # fmt: skip
+    return {"heads": [head for _, head, _ in shown], "rows": rows}
+
+
+def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:
+    metric, title = plots.quality_metric(evaluation)
+    return [
+        {"by": part.by, "value": part.value, "requests": part.requests, "title": title,
+         "quality": f"{part.metrics[metric]:.3f}", "calibration": f"{part.metrics['calibration_ratio']:.3f}"}
+        for part in evaluation.model(evaluation.chosen).slices
+    ]  # fmt: skip
+
+
+def _plots(evaluation: Evaluation) -> list[Any]:
+    drawn = (plots.pareto, plots.precision_recall, plots.reliability, plots.calibration_by_month)
+    return [figure for figure in (draw(evaluation) for draw in drawn) if figure]
