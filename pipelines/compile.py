@@ -4,13 +4,9 @@ Invariant: the compiled file is a function of the card, the components and the S
 submit time does not reach tasks inside an exit handler.
 """
 
-import os
 import sys
 import tempfile
 from pathlib import Path
-
-# Read by the SDK when a pipeline is compiled.
-os.environ["KFP_DISABLE_EXECUTION_CACHING_BY_DEFAULT"] = "true"
 
 from kfp import compiler
 

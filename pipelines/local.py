@@ -44,7 +44,7 @@ def run_local(run: LocalRun, on_event: OnEvent) -> bool:
     Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline(run.card)
+    pipeline = training_pipeline(run.card, caching=True)
     with _environment(run), (run.folder / "pipeline.log").open("a", encoding="utf-8") as log:
         local.init(
             runner=local.SubprocessRunner(use_venv=False),

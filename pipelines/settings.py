@@ -23,8 +23,12 @@ SMALL = Size(cpu="500m", memory="1Gi")
 LARGE = Size(cpu="2", memory="5Gi")
 
 
-def on_cluster(task: dsl.PipelineTask, size: Size) -> dsl.PipelineTask:
-    """The shared volume with feature sources, bundles and journals; credentials from a Secret; a non-root user."""
+def on_cluster(task: dsl.PipelineTask, size: Size, *, caching: bool) -> dsl.PipelineTask:
+    """The shared volume with feature sources, bundles and journals; credentials from a Secret; a non-root user.
+
+    `caching` is set on each task, because a switch for the whole run does not reach tasks inside an exit handler.
+    """
+    task.set_caching_options(caching)
     kubernetes.mount_pvc(task, pvc_name=HOME_CLAIM, mount_path=HOME)
     kubernetes.use_secret_as_env(
         task, SECRET, secret_key_to_env={"tracking_uri": "SERINUS_TRACKING_URI"}, optional=True

@@ -4,7 +4,9 @@ Invariant: the graph follows from the card alone (a sibling a candidate); the re
 step starts before the verdict on what it reads.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from kfp import dsl
 
@@ -13,43 +15,57 @@ from pipelines.settings import LARGE, SMALL, on_cluster
 from serinus.core.card import Problem
 
 Pipeline = Callable[..., object]
+Settings = Callable[..., dsl.PipelineTask]
 REGISTER = "chosen"
 
 
-def training_pipeline(card: Problem) -> Pipeline:
-    """The pipeline of a card; its parameter `register` names candidates, or `chosen`, separated by commas."""
+def training_pipeline(card: Problem, *, caching: bool = False) -> Pipeline:
+    """The pipeline of a card; its parameter `register` names candidates, or `chosen`, separated by commas.
+
+    With `caching` finished steps are not run again in the same cache: what a local run is resumed by.
+    """
     kinds = tuple(candidate.kind for candidate in card.data.candidates)
+    large = functools.partial(on_cluster, size=LARGE, caching=caching)
+    small = functools.partial(on_cluster, size=SMALL, caching=caching)
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     @dsl.pipeline(name=f"{card.name.replace('_', '-')}-training", description=card.title)
     def pipeline(problem: str = card.name, register: str = REGISTER) -> None:
-        last = on_cluster(release.report(problem=problem, job=job), SMALL).set_caching_options(False)
+        last = small(release.report(problem=problem, job=job), caching=False)
         with dsl.ExitHandler(last, name="train-and-register"):
-            _body(problem, register, job, kinds)
+            both = {"problem": problem, "job": job}
+            _release(both, register, _models(both, kinds, large), large, small)
 
     return pipeline
 
 
-def _body(problem: str, register: str, job: str, kinds: Sequence[str]) -> None:
-    both = {"problem": problem, "job": job}
-    raw = on_cluster(data.prepare(**both), SMALL)
-    checked = on_cluster(data.check_raw(**both, raw=raw.outputs["raw"]), LARGE)
-    tables = on_cluster(data.build_features(**both, accepted=checked.outputs["accepted"]), LARGE)
-    training = on_cluster(data.build_training_set(**both, tables=tables.outputs["tables"]), LARGE)
+@dataclass(frozen=True)
+class _Trained:
+    """What the second half of the graph takes from the first."""
+
+    training_set: dsl.Dataset
+    models: dict[str, dsl.Model]
+
+
+def _models(both: dict[str, str], kinds: Sequence[str], large: Settings) -> _Trained:
+    """From the raw log to trained candidates, which are siblings."""
+    raw = large(data.prepare(**both))
+    checked = large(data.check_raw(**both, raw=raw.outputs["raw"]))
+    tables = large(data.build_features(**both, accepted=checked.outputs["accepted"]))
+    training = large(data.build_training_set(**both, tables=tables.outputs["tables"]))
     rows = training.outputs["training_set"]
-    verdict = on_cluster(data.check_training_set(**both, training_set=rows), LARGE)
-    trained = {kind: _train(both, kind, rows, verdict.outputs["verdict"]) for kind in kinds}
-    judged = on_cluster(models.evaluate(**both, training_set=rows, **trained), LARGE)
+    verdict = large(data.check_training_set(**both, training_set=rows)).outputs["verdict"]
+    tasks = {kind: models.train(**both, kind=kind, training_set=rows, verdict=verdict) for kind in kinds}
+    trained = {kind: large(task.set_display_name(f"train-{kind}")).outputs["model"] for kind, task in tasks.items()}
+    return _Trained(rows, trained)
+
+
+def _release(both: dict[str, str], register: str, trained: _Trained, large: Settings, small: Settings) -> None:
+    """From trained candidates to a version that is wanted in service."""
+    judged = large(models.evaluate(**both, training_set=trained.training_set, **trained.models))
     found = judged.outputs["evaluation"]
-    gated = on_cluster(models.gates(**both, register=register, evaluation=found, **trained), SMALL)
-    registered = on_cluster(
-        release.register(**both, register=register, evaluation=found, verdict=gated.outputs["verdict"], **trained),
-        SMALL,
-    )
-    loaded = on_cluster(release.materialize(**both, version=registered.output), LARGE)
-    on_cluster(release.deploy(**both, version=loaded.output), SMALL)
-
-
-def _train(both: dict[str, str], kind: str, rows: dsl.Dataset, verdict: dsl.Artifact) -> dsl.Model:
-    task = models.train(**both, kind=kind, training_set=rows, verdict=verdict)
-    return on_cluster(task.set_display_name(f"train-{kind}"), LARGE).outputs["model"]
+    gated = small(models.gates(**both, register=register, evaluation=found, **trained.models))
+    verdict = gated.outputs["verdict"]
+    registered = small(release.register(**both, register=register, evaluation=found, verdict=verdict, **trained.models))
+    loaded = large(release.materialize(**both, version=registered.output))
+    small(release.deploy(**both, version=loaded.output))

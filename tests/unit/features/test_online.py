@@ -27,7 +27,7 @@ NOON = datetime(2024, 1, 6, 12, tzinfo=UTC)  # day 5
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeastStore:
     """Users 1 to 3 and things a, b, c with a history, nulls, and a row from the future."""
     made = make_store(tmp_path_factory.mktemp("feast"))
-    nulls = {name: None for name in TYPES}
+    nulls = dict.fromkeys(TYPES)
     users = [row("user", 1, 0, 1), row("user", 1, 4, 2), row("user", 2, 5, 3), row("user", 2, 6, 4)]
     users.append(row("user", 3, 1, 5, **nulls))
     things = [row("thing", "a", 5, 6), row("thing", "b", 2, 7), row("thing", "c", 1, 8), row("thing", "ü", 5, 9)]

@@ -110,7 +110,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         )
         views.append(
             FeatureView(
-                name=name, entities=entities, ttl=timedelta(hours=ttl), source=source,
+                name=name,
+                entities=entities,
+                ttl=timedelta(hours=ttl),
+                source=source,
                 schema=[Field(name="value", dtype=Float64)],
             )  # fmt: skip
         )

@@ -1,0 +1,206 @@
+"""The whole spine on the second problem, of kind scoring, as a user runs it: real processes, from an empty folder.
+
+Nothing in serinus/ knows this problem: its files are those of examples/renewal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickletools
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the example with a home and an empty working folder of its own."""
+
+    folder: Path
+    empty: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".serinus"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SERINUS_")}
+        return kept | {"SERINUS_PROJECT": str(self.folder)}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "serinus", *arguments]
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, cwd=self.empty, env=self.environment, check=False,
+            timeout=280,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+
+def _project(folder: Path) -> Project:
+    shutil.copytree(ROOT / "examples/renewal", folder / "project", ignore=shutil.ignore_patterns(".serinus"))
+    (folder / "empty").mkdir()
+    return Project(folder / "project", folder / "empty")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return _project(tmp_path_factory.mktemp("renewal"))
+
+
+@pytest.fixture(scope="module")
+def first(project: Project) -> Any:
+    """The first run, registering two candidates."""
+    return project.json("pipeline", "run", "renewal", "--register", "gbdt,chosen", "--name", "first")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Project]:
+    yield _project(tmp_path)
+
+
+def test_one_run_registers_both(project: Project, first: Any) -> None:
+    assert first["succeeded"] is True
+    assert [(one["candidate"], one["version"]) for one in first["versions"]] == [("gbdt", 1), ("linear", 2)]
+    assert first["versions"][1]["aliases"] == ["challenger"]
+    listed = project.json("model", "list", "renewal")
+    assert listed["wanted_version"] == 2
+    assert {one["version"]: one["aliases"] for one in listed["versions"]} == {1: [], 2: ["challenger"]}
+
+
+def test_the_version_carries_gates_and_the_id_chain(project: Project, first: Any) -> None:
+    tags = project.json("model", "show", "renewal", "challenger")["tags"]
+    assert tags["serinus.gate.beats_baselines.random"] == "pass"
+    assert tags["serinus.gate.not_worse_than_champion"] == "not_applicable"
+    assert tags["serinus.pipeline_run"] == "first"
+    assert tags["serinus.data_warnings"] == "0"
+    for name in ("bundle_hash", "snapshot_hash", "training_set_hash", "service_hash"):
+        assert tags[f"serinus.{name}"] == first["ids"].get(name, tags[f"serinus.{name}"])
+        assert len(tags[f"serinus.{name}"]) == 64
+
+
+def test_report_and_summary_hold_what_was_measured(project: Project, first: Any) -> None:
+    html = Path(first["files"]["report"]).read_text()
+    assert "most_tickets" in html
+    assert "hits@10" not in html
+    summary = json.loads(Path(first["files"]["summary"]).read_text())
+    assert summary["chosen"] == "linear"
+    assert summary["model"] == {
+        "name": "renewal", "version": 2, "bundle_hash": first["versions"][1]["bundle_hash"],
+    }  # fmt: skip
+    assert {one["kind"] for one in summary["candidates"]} == {"linear", "gbdt"}
+    assert {one["verdict"] for one in summary["gates"]} == {"pass", "not_applicable"}
+    names = [stage["name"] for stage in summary["stages"]]
+    assert names[:3] == ["prepare", "contract_raw", "features"]
+
+
+def test_a_lookup_shows_values_with_their_times_and_unknown_entities_as_such(project: Project, first: Any) -> None:
+    account = "A000"
+    (found,) = project.json("features", "lookup", "renewal", "--account", account)
+    assert found["kind"] == "account"
+    assert {value["feature"] for value in found["values"]} >= {"plan", "sessions", "first_month"}
+    (unknown,) = project.json("features", "lookup", "renewal", "--account", "nobody")
+    assert unknown["known"] is False
+    shown = project.run("features", "lookup", "renewal", "--account", "nobody").stdout
+    assert "unknown: cold-start defaults apply" in shown
+    past = project.json("features", "lookup", "renewal", "--account", account, "--as-of", "2024-06-15")
+    assert past[0]["kind"] == "account"
+
+
+def test_nothing_that_was_written_is_a_pickle(project: Project, first: Any) -> None:
+    suspects = [
+        path for path in project.home.rglob("*") if path.is_file() and path.suffix in (".pkl", ".pickle", ".joblib")
+    ]
+    for path in project.home.rglob("*"):
+        if path.is_file() and path.stat().st_size and _is_pickle(path):
+            suspects.append(path)
+    assert suspects == []
+
+
+def _is_pickle(path: Path) -> bool:
+    data = path.read_bytes()
+    if not data.startswith(b"\x80"):  # every protocol since 2 begins so
+        return False
+    try:
+        list(pickletools.genops(data))
+    except Exception:  # noqa: BLE001 - any fault means that it is none
+        return False
+    return True
+
+
+def test_the_same_inputs_give_the_same_bundle_and_the_champion_is_judged(project: Project, first: Any) -> None:
+    project.run("model", "promote", "renewal", "2")
+    again = project.json("pipeline", "run", "renewal", "--name", "second")
+    assert again["versions"][0]["bundle_hash"] == first["versions"][1]["bundle_hash"]
+    assert again["versions"][0]["version"] == 3
+    tags = project.json("model", "show", "renewal", "3")["tags"]
+    assert tags["serinus.gate.not_worse_than_champion"] == "pass"
+    aliases = {one["version"]: one["aliases"] for one in project.json("model", "list", "renewal")["versions"]}
+    assert aliases == {1: [], 2: ["champion"], 3: ["challenger"]}
+
+
+def test_a_failing_gate_ends_red_with_the_reason_in_the_first_line(project: Project, first: Any) -> None:
+    project.edit("problems/renewal/problem.yaml", "severity: warning, low: 0.6, high: 1.6", "low: 0.01, high: 0.02")
+    try:
+        before = project.json("model", "list", "renewal")
+        done = project.run("pipeline", "run", "renewal", "--name", "refused", code=3)
+        error = next(line for line in done.stderr.splitlines() if line.startswith("error:"))
+        assert error.startswith("error: candidate linear was refused by gate calibrated fail: predicted/observed ")
+        assert "(allowed 0.01 to 0.02)" in error
+        assert "refused by gate calibrated" in (project.home / "runs/refused/report.html").read_text()
+        assert project.json("model", "list", "renewal") == before
+    finally:
+        project.edit("problems/renewal/problem.yaml", "low: 0.01, high: 0.02", "severity: warning, low: 0.6, high: 1.6")
+
+
+def test_a_broken_contract_stops_before_features_and_is_reported(fresh: Project) -> None:
+    fresh.edit("problems/renewal/data/accounts.csv", "account,month", "account,moon")
+    done = fresh.run("pipeline", "run", "renewal", "--name", "broken", code=3)
+    error = next(line for line in done.stderr.splitlines() if line.startswith("error:"))
+    assert "column month" in error
+    steps = {path.stem for path in (fresh.home / "runs/broken/steps").iterdir()}
+    assert steps == {"prepare", "contract_raw", "report"}
+    assert "column month" in (fresh.home / "runs/broken/report.html").read_text()
+
+
+def test_an_interrupted_run_is_taken_up_where_it_was(fresh: Project) -> None:
+    started = subprocess.Popen(
+        fresh.command("pipeline", "run", "renewal", "--name", "cut"), cwd=fresh.empty, env=fresh.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    marker = fresh.home / "runs/cut/steps/features.json"
+    deadline = time.monotonic() + 120
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGINT)
+    _, error = started.communicate(timeout=60)
+    assert started.returncode == 130, error
+    before = marker.stat().st_mtime_ns
+    done = fresh.json("pipeline", "run", "renewal", "--resume", "cut")
+    assert done["succeeded"] is True
+    assert marker.stat().st_mtime_ns == before, "a finished step ran again"
+    assert done["versions"][0]["version"] == 1

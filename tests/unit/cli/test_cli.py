@@ -1,0 +1,97 @@
+"""Commands: what they print, what they print with --json, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serinus.cli.app import app
+from serinus.wiring.project import open_project
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_valid_card_is_shown(renewal_project: Path) -> None:
+    found = run("problem", "check", "renewal")
+    assert found.exit_code == 0
+    assert "card and contract are valid" in found.output
+    document = json.loads(run("problem", "check", "renewal", "--json").stdout)
+    assert document["candidates"] == ["linear", "gbdt"]
+    assert document["contract_suites"] == ["raw", "training"]
+
+
+def test_a_faulty_card_ends_with_2_and_names_the_field(renewal_project: Path) -> None:
+    card = renewal_project / "problems/renewal/problem.yaml"
+    card.write_text(card.read_text().replace("kind: scoring", "kind: scroing"))
+    found = run("problem", "check", "renewal", "--json")
+    assert found.exit_code == 2
+    document = json.loads(found.stdout)
+    assert document["headline"] == "problems/renewal/problem.yaml has 1 fault"
+    assert document["cause"].startswith("framing.kind: ")
+    assert "framing.kind" in found.stderr
+
+
+def test_a_new_problem_passes_the_check(renewal_project: Path) -> None:
+    made = run("problem", "new", "churn_2", "--json")
+    assert made.exit_code == 0, made.output
+    files = json.loads(made.stdout)["files"]
+    assert "problems/churn_2/problem.yaml" in files
+    assert "feature_repo/churn_2.py" in files
+    assert "#" in (renewal_project / "problems/churn_2/problem.yaml").read_text()
+    assert run("problem", "check", "churn_2").exit_code == 0
+    loaded = open_project().problem("churn_2")
+    assert len(loaded.code.inputs) == 6
+
+
+def test_a_new_problem_overwrites_nothing(renewal_project: Path) -> None:
+    found = run("problem", "new", "renewal")
+    assert found.exit_code == 6
+    assert "exists already" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["Upper", "with-dash", "1st", "a b", "../up"])
+def test_a_name_that_cannot_be_one_is_refused(renewal_project: Path, name: str) -> None:
+    found = run("problem", "new", name)
+    assert found.exit_code == 2
+    assert not list(renewal_project.glob(f"problems/{name}"))
+
+
+def test_an_unknown_problem_ends_with_4(renewal_project: Path) -> None:
+    found = run("problem", "check", "nothing")
+    assert found.exit_code == 4
+    assert "no problem nothing" in found.stderr
+    assert "Traceback" not in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--item", "1"), "lookup of renewal takes --account"),
+        (("--account", "A001", "--colour", "red"), "not understood: colour"),
+        (("A001",), "is not an option"),
+        (("--account",), "--account needs a value"),
+        (("--account", "A001", "--as-of", "yesterday"), "is not a day or time"),
+    ],
+)
+def test_lookup_explains_its_options(renewal_project: Path, arguments: tuple[str, ...], message: str) -> None:
+    found = run("features", "lookup", "renewal", *arguments)
+    assert found.exit_code == 2
+    assert message in found.stderr.replace("\n", " ")
+
+
+def test_resuming_an_unknown_run_ends_with_4(renewal_project: Path) -> None:
+    assert run("pipeline", "run", "renewal", "--resume", "gone").exit_code == 4
+
+
+def test_every_command_has_json() -> None:
+    import typer.main
+
+    group = typer.main.get_command(app)
+    for name in group.commands:  # type: ignore[attr-defined]
+        for command in group.commands[name].commands.values():  # type: ignore[attr-defined]
+            assert any("--json" in option.opts for option in command.params), f"{name} {command.name}"

@@ -1,0 +1,183 @@
+"""Projects, journals, steps and services: where things are, and what a step leaves behind."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from serinus.core.errors import CardError, DataError, NotFound, UsageError
+from serinus.core.run import StepRecord
+from serinus.wiring.deployer import FileDeployer
+from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.project import load_module, open_project
+from serinus.wiring.step import step
+from serinus.wiring.summary import summarize
+
+
+def test_a_project_is_found_upwards(renewal_project: Path) -> None:
+    below = renewal_project / "problems/renewal"
+    project = open_project({}, start=below)
+    assert project.root == renewal_project.resolve()
+    assert project.home == (renewal_project / ".serinus").resolve()
+    assert project.problem_names() == ["renewal"]
+
+
+def test_environment_variables_decide_before_the_file(renewal_project: Path, tmp_path: Path) -> None:
+    env = {
+        "SERINUS_PROJECT": str(renewal_project),
+        "SERINUS_HOME": str(tmp_path / "elsewhere"),
+        "SERINUS_KFP_ENDPOINT": "http://127.0.0.1:1",
+        "SERINUS_TRACKING_URI": "http://127.0.0.1:2",
+    }
+    project = open_project(env, start=tmp_path)
+    assert project.home == (tmp_path / "elsewhere").resolve()
+    assert project.profile.kfp_endpoint == "http://127.0.0.1:1"
+    assert project.profile.mlflow == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[project", "is not valid TOML"),
+        ("[project]\ntypo = 1", "has faults"),
+        ("[profiles.embedded]\nhome = '.s'\nport = 1", "has faults"),
+        ("[profiles.other]\nhome = '.s'", "no profile embedded"),
+    ],
+    ids=["syntax", "layout", "profile", "unknown profile"],
+)
+def test_a_broken_project_file_is_told(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "serinus.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        open_project({}, start=tmp_path)
+
+
+def test_outside_a_project_one_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no serinus\.toml") as raised:
+        open_project({}, start=tmp_path)
+    assert "SERINUS_PROJECT" in raised.value.hint
+
+
+def test_an_unknown_problem_names_the_known_ones(renewal_project: Path) -> None:
+    with pytest.raises(NotFound, match="no problem retial") as raised:
+        open_project().problem("retial")
+    assert "known: renewal" in raised.value.hint
+
+
+def test_a_card_must_carry_the_name_of_its_folder(renewal_project: Path) -> None:
+    (renewal_project / "problems/renewal").rename(renewal_project / "problems/other")
+    with pytest.raises(CardError, match="calls itself renewal"):
+        open_project().problem("other")
+
+
+def test_yaml_faults_are_told_with_their_place(renewal_project: Path) -> None:
+    (renewal_project / "problems/renewal/problem.yaml").write_text("name: [unclosed")
+    with pytest.raises(CardError, match="is not valid YAML") as raised:
+        open_project().problem("renewal")
+    assert "line 1" in raised.value.cause
+
+
+def test_modules_of_two_projects_do_not_meet(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "toy").mkdir(parents=True)
+        (tmp_path / name / "toy/dataset.py").write_text(f"WHO = {name!r}\n")
+    assert [load_module(tmp_path / name / "toy/dataset.py").WHO for name in ("a", "b")] == ["a", "b"]
+
+
+def test_a_step_leaves_its_facts(renewal_project: Path) -> None:
+    with step("prepare", "renewal", "job-1") as context:
+        context.facts["rows"] = 5
+    record = Journal(renewal_project / ".serinus", "renewal", "job-1").read()
+    assert [(one.name, one.status, one.facts) for one in record.steps] == [("prepare", "ok", {"rows": 5})]
+    assert record.ids == {"pipeline_run": "job-1"}
+    assert record.failure() is None
+
+
+def test_a_failed_step_leaves_headline_cause_and_hint(renewal_project: Path) -> None:
+    with pytest.raises(DataError), step("prepare", "renewal", "job-1"):
+        raise DataError("no rows in x.csv", cause="0 bytes", hint="export it again")
+    failure = Journal(renewal_project / ".serinus", "renewal", "job-1").read().failure()
+    assert failure is not None
+    assert failure.error is not None
+    assert (failure.error.headline, failure.error.cause, failure.error.hint, failure.error.exit_code) == (
+        "no rows in x.csv", "0 bytes", "export it again", 3,
+    )  # fmt: skip
+
+
+def test_an_unknown_fault_leaves_a_record_too(renewal_project: Path) -> None:
+    with pytest.raises(ZeroDivisionError), step("prepare", "renewal", "job-1"):
+        _ = 1 / 0
+    failure = Journal(renewal_project / ".serinus", "renewal", "job-1").read().failure()
+    assert failure is not None
+    assert failure.error is not None
+    assert failure.error.headline == "step prepare broke: ZeroDivisionError: division by zero"
+
+
+def test_in_a_process_of_its_own_a_known_fault_is_an_exit_code(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_KFP_RUNTIME", "true")
+    with pytest.raises(SystemExit) as raised, step("prepare", "renewal", "job-1"):
+        raise DataError("no rows", hint="export it again")
+    assert raised.value.code == 3
+    assert capsys.readouterr().err == "no rows\nexport it again\n"
+
+
+def test_the_name_of_a_local_run_comes_from_the_environment(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERINUS_RUN", "mine")
+    with step("prepare", "renewal", "job-1") as context:
+        assert context.run == "mine"
+
+
+def test_imports_are_counted_within_the_step(renewal_project: Path) -> None:
+    with step("prepare", "renewal", "job-1"):
+        import colorsys  # noqa: F401 - any module that nothing else imports
+    record = Journal(renewal_project / ".serinus", "renewal", "job-1").read().steps[0]
+    assert 0 < record.import_seconds <= record.seconds
+
+
+def test_steps_are_read_in_the_order_of_the_pipeline(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "toy", "r")
+    for name in ("report", "train_linear", "prepare", "evaluate", "contract_raw"):
+        journal.write(StepRecord(name=name, status="ok", started_at=datetime(2026, 1, 1, tzinfo=UTC), seconds=1))
+    names = [one.name for one in journal.read().steps]
+    assert names == ["prepare", "contract_raw", "train_linear", "evaluate", "report"]
+
+
+def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "toy", "r")
+    write_atomically(tmp_path / "runs/r/steps/prepare.json", '{"name": "prepare"')
+    assert journal.read().steps == ()
+
+
+def test_the_wanted_version_is_written_once(tmp_path: Path) -> None:
+    deployer = FileDeployer(tmp_path)
+    assert deployer.wanted("toy") is None
+    deployer.want("toy", 3, "file:///b")
+    before = (tmp_path / "toy.json").read_text()
+    deployer.want("toy", 3, "file:///b")
+    assert (tmp_path / "toy.json").read_text() == before
+    deployer.want("toy", 4, "file:///c")
+    assert deployer.wanted("toy") == 4
+    assert json.loads((tmp_path / "toy.json").read_text())["storage_uri"] == "file:///c"
+
+
+def test_a_damaged_service_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "toy.json").write_text("{}")
+    with pytest.raises(DataError, match="is damaged"):
+        FileDeployer(tmp_path).wanted("toy")
+
+
+def test_the_summary_of_a_run_that_failed_early_invents_nothing(renewal_project: Path) -> None:
+    with pytest.raises(DataError), step("prepare", "renewal", "job-1"):
+        raise DataError("no rows")
+    card = open_project().problem("renewal").card
+    found = summarize(Journal(renewal_project / ".serinus", "renewal", "job-1").read(), card)
+    assert found["candidates"] == []
+    assert found["gates"] == []
+    assert found["model"] == {"name": None, "version": None, "bundle_hash": None}
+    assert found["failure"]["headline"] == "no rows"
