@@ -2,7 +2,8 @@
 
 Invariant: whatever GX does, every question gets a finding, and a fault inside GX is an `error` of it, never bad data.
 Known habits of GX 1.24.1 met here: importing it and matching groups warn; success may be a numpy value; a suite drops
-expectations that look alike; an exception is reported as a failure, in one of two shapes, or raised.
+expectations that look alike; an exception is reported as a failure, in one of two shapes, or raised; rules about rows
+hold where no row has a value.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ with warnings.catch_warnings():
     )
 
 gxe: Any = expectations  # a package that exports its names implicitly
+_NOTHING = "there is no value to judge"
 _FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 3}
 
 
@@ -117,9 +119,12 @@ def _finding(result: Any) -> Finding:  # noqa: ANN401
         return Finding(error=raised)
     facts = result.result
     if "unexpected_count" in facts:
+        considered = facts["element_count"] - facts.get("missing_count", 0)
+        if not considered:
+            return Finding(error=_NOTHING)
         return Finding(
             holds=bool(result.success),
-            considered=facts["element_count"] - facts.get("missing_count", 0),
+            considered=considered,
             unexpected=facts["unexpected_count"],
             examples=tuple(dict.fromkeys(str(value) for value in facts["partial_unexpected_list"])),
         )
@@ -129,7 +134,7 @@ def _finding(result: Any) -> Finding:  # noqa: ANN401
     if isinstance(observed, dict):  # quantiles
         observed = observed["values"][0]
     if observed is None or (isinstance(observed, float) and math.isnan(observed)):
-        return Finding(error="there is no value to measure")
+        return Finding(error=_NOTHING)
     return Finding(holds=bool(result.success), observed=observed)
 
 

@@ -41,9 +41,12 @@ def split(frame: pd.DataFrame, questions: Sequence[Question], rows: pd.DataFrame
     flags = [breaking(question, rows) for question in questions]
     aside = np.logical_or.reduce(flags) if flags else np.zeros(len(frame), dtype=bool)
     places = np.flatnonzero(aside)
-    names = np.array([question.rule.title for question in questions], dtype=object)
-    reasons = ["; ".join(names[[flag[place] for flag in flags]]) for place in places]
-    quarantined = frame.iloc[places].assign(**{REASONS: pd.Series(reasons, dtype=object).to_numpy(), ROW: places})
+    reasons = np.full(len(places), "", dtype=object)
+    for question, flag in zip(questions, flags, strict=True):
+        broken = flag[places]
+        reasons[broken] = reasons[broken] + f"; {question.rule.title}"
+    told = pd.Series(reasons, dtype=object).str.removeprefix("; ").to_numpy()
+    quarantined = frame.iloc[places].assign(**{REASONS: told, ROW: places})
     return (frame if not len(places) else frame[~aside].reset_index(drop=True)), quarantined.reset_index(drop=True)
 
 

@@ -59,7 +59,7 @@ def test_the_quarantine_holds_the_rows_that_gx_counts(rows: list[tuple[Any, ...]
     frame = table(rows)
     verdict = validate(suite, frame, snapshot_time=datetime(2024, 1, 3))
     judged = [check for check in verdict.checks if check.name.startswith("r") and check.name != "rows"]
-    assert {check.outcome for check in judged} == {Outcome.PASS}
+    assert {check.reason for check in judged if check.outcome is not Outcome.PASS} <= {"there is no value to judge"}
     reasons = verdict.quarantined["_reasons"].str.split("; ")
     for check in judged:
         assert check.details["broken"] == sum(check.name in reason for reason in reasons), check

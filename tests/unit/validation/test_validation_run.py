@@ -231,19 +231,21 @@ def test_a_critical_error_stops_like_a_failure() -> None:
     verdict = judge(frame(price=[None] * 10), {"rule": "mean", "column": "price", "min": 0})
     assert first_line(verdict) == (
         "shop: data/log.parquet breaks its contract (suite raw): price mean error: not evaluated (allowed at least 0): "
-        "there is no value to measure"
+        "there is no value to judge"
     )
 
 
-def test_a_statistic_of_nothing_is_an_error() -> None:
+def test_a_check_of_no_value_is_an_error() -> None:
     table = frame(price=[None] * 10)
     verdict = judge(
         table,
         {"rule": "mean", "column": "price", "min": 0},
         {"rule": "quantile", "column": "price", "q": 0.5, "min": 0},
         {"rule": "share", "column": "price", "value": 1, "min": 0},
+        {"rule": "range", "column": "price", "min": 0},
+        {"rule": "unique", "columns": ["price"]},
     )
-    assert {check.outcome for check in verdict.checks[-3:]} == {Outcome.ERROR}
+    assert [check.reason for check in verdict.checks[-5:]] == ["there is no value to judge"] * 5
 
 
 def test_two_rules_that_ask_the_same_get_both_their_answers() -> None:
