@@ -29,14 +29,17 @@ def training_pipeline(card: Problem, *, caching: bool = False) -> Pipeline:
     small = functools.partial(on_cluster, size=SMALL, caching=caching)
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
-    @dsl.pipeline(name=f"{card.name.replace('_', '-')}-training", description=card.title)
+    @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp has no types
+        name=f"{card.name.replace('_', '-')}-training", description=card.title
+    )
     def pipeline(problem: str = card.name, register: str = REGISTER) -> None:
         last = small(release.report(problem=problem, job=job), caching=False)
         with dsl.ExitHandler(last, name="train-and-register"):
             both = {"problem": problem, "job": job}
             _release(both, register, _models(both, kinds, large), large, small)
 
-    return pipeline
+    made: Pipeline = pipeline
+    return made
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from datetime import UTC, datetime
@@ -70,9 +71,8 @@ def submit(
     as_json: Json = False,
 ) -> int:
     """Submits the pipeline to a Kubeflow Pipelines endpoint, follows it, and cancels it on Ctrl-C."""
-    from pipelines.submit import Submission, submit_and_follow
-
     from pipelines.compile import compile_training, package_name
+    from pipelines.submit import Submission, submit_and_follow
 
     project = open_project()
     card = project.problem(problem).card
@@ -82,6 +82,7 @@ def submit(
         arguments={"problem": problem, "register": register},
         endpoint=endpoint or project.profile.kfp_endpoint,
         namespace=project.profile.kfp_namespace,
+        token=os.environ.get("SERINUS_KFP_TOKEN", ""),
         experiment=experiment or problem,
         run_name=f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
     )

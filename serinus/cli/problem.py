@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def check(name: str, as_json: Json = False) -> None:
     where = f"{project.layout.problems}/{name}/{loaded.card.data.contract}"
     contract = parse_contract(loaded.contract(), where=where)
     card = loaded.card
-    facts = {
+    facts: dict[str, Any] = {
         "problem": name,
         "valid": True,
         "kind": card.framing.kind.value,

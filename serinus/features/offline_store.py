@@ -26,7 +26,7 @@ from serinus.features.point_in_time import FeatureRows, latest_rows, point_in_ti
 EVENT = "event_timestamp"
 
 
-class DuckDBOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # feast has no types
+class DuckDBOfflineStoreConfig(FeastConfigBaseModel):
     """`offline_store:` of feature_store.yaml. Relative paths of file sources start at `root`."""
 
     type: Literal["serinus.features.offline_store.DuckDBOfflineStore"] = (
@@ -36,7 +36,7 @@ class DuckDBOfflineStoreConfig(FeastConfigBaseModel):  # type: ignore[misc]  # f
     threads: int = 0
 
 
-class _Job(RetrievalJob):  # type: ignore[misc]  # feast has no types
+class _Job(RetrievalJob):
     """A retrieval that runs when its result is asked for."""
 
     def __init__(
@@ -60,7 +60,8 @@ class _Job(RetrievalJob):  # type: ignore[misc]  # feast has no types
         return self._run()
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._run().to_pandas()
+        frame: pd.DataFrame = self._run().to_pandas()
+        return frame
 
     def persist(self, storage: object, allow_overwrite: bool = False, timeout: int | None = None) -> None:
         raise UsageError("saved data sets are not kept by this offline store", hint="write the arrow table yourself")

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,8 @@ def first(project: Project) -> Any:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Project]:
-    yield _project(tmp_path)
+def fresh(tmp_path: Path) -> Project:
+    return _project(tmp_path)
 
 
 def test_one_run_registers_both(project: Project, first: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from serinus.core.card import Problem
@@ -84,7 +85,7 @@ def judge_candidates(
         by_name = {read_manifest(folder / "bundle").candidate: folder / "bundle" for folder in models.values()}
         checks: dict[str, list[Check]] = {}
         for name in wanted_candidates(wanted, context.problem.card, found):
-            candidacy = Candidacy(name, found, lambda folder=by_name[name]: _fresh_parity(folder))
+            candidacy = Candidacy(name, found, partial(_fresh_parity, by_name[name]))
             checks[name] = list(judge(context.problem.card, candidacy))
         dumped = {name: [check.model_dump(mode="json") for check in found] for name, found in checks.items()}
         verdict.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,7 @@ def test_a_fault_is_told_by_its_field(path: str, value: object, expected: str) -
 def test_every_fault_is_told_at_once() -> None:
     raw = _with("framing/loss", "hinge")
     raw["requirements"]["throughput_rps"] = -1
-    with pytest.raises(CardError, match="problem.yaml has 2 faults") as raised:
+    with pytest.raises(CardError, match=r"problem\.yaml has 2 faults") as raised:
         parse_card(raw)
     assert len(raised.value.cause.splitlines()) == 2
 

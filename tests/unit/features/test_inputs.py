@@ -101,9 +101,8 @@ def test_a_missing_group_becomes_the_declared_default_and_never_nan() -> None:
 
 
 def test_columns_of_names_every_stored_column() -> None:
-    assert columns_of(_every_input()) == (
-        "h:counts", "h:groups", "h:items", "h:taste", "h:times", "i:group", "i:price", "i:vector", "p:first", "p:visits",
-    )  # fmt: skip
+    expected = "h:counts h:groups h:items h:taste h:times i:group i:price i:vector p:first p:visits"
+    assert columns_of(_every_input()) == tuple(expected.split())
 
 
 @pytest.mark.parametrize(

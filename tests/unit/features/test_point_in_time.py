@@ -115,7 +115,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 ttl=timedelta(hours=ttl),
                 source=source,
                 schema=[Field(name="value", dtype=Float64)],
-            )  # fmt: skip
+            )
         )
     opened: dict[str, Any] = {"folder": folder}
     ours = {"type": "serinus.features.offline_store.DuckDBOfflineStore", "root": "/", "threads": 1}

@@ -1,4 +1,4 @@
-"""Problem retail on the real log: the published counts, candidates that give nothing away, and features that see no future."""
+"""Problem retail on the real log: published counts, candidates that give nothing away, features that see no future."""
 
 from __future__ import annotations
 
