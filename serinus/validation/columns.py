@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from serinus.validation.rules import Kind
+from serinus.validation.kinds import Kind
 
 EMPTY, MIXED = "empty", "mixed"
 _INFERRED = {

@@ -15,20 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 from serinus.core.card.base import CardPart, Name
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError
-from serinus.validation.rules import (
-    ANY_KIND,
-    NUMERIC,
-    BaseRule,
-    Column,
-    Kind,
-    OneOf,
-    Range,
-    Rule,
-    ShareOf,
-    Statistic,
-    repeated,
-    scalar_kind,
-)
+from serinus.validation.kinds import NUMERIC, Kind, scalar_kind
+from serinus.validation.rules import BaseRule, Column, OneOf, Range, Rule, ShareOf, Statistic, repeated
 
 SUITES = ("raw", "training")
 
@@ -90,7 +78,7 @@ def _wanted(rule: BaseRule) -> frozenset[Kind]:
         return scalar_kind(rule.values[0])
     if isinstance(rule, ShareOf):
         return scalar_kind(rule.value)
-    return rule.needs & ANY_KIND
+    return rule.needs
 
 
 class Contract(CardPart):

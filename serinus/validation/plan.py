@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from serinus.validation.columns import accepted, as_floats, is_numeric, kind_of, naive_utc, plain
 from serinus.validation.contract import Rows, Suite
+from serinus.validation.kinds import Kind
 from serinus.validation.rules import (
     BaseRule,
     Distinct,
     Finite,
-    Kind,
     NotNull,
     OneColumn,
     Rule,

@@ -9,26 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     field_validator,
     model_validator,
 )
 
 from serinus.core.card.base import CardPart, Duration, Share
 from serinus.core.verdict import Severity
+from serinus.validation.kinds import ANY_KIND, NUMERIC, ORDERED, Kind, Scalar, scalar_kind
 
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
-Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 def _in_utc(value: float | datetime) -> float | datetime:
@@ -36,24 +31,6 @@ def _in_utc(value: float | datetime) -> float | datetime:
 
 
 Bound = Annotated[float | datetime, AfterValidator(_in_utc)]
-
-
-class Kind(StrEnum):
-    """What a column holds, in words that do not depend on how it is stored.
-
-    `whole` are numbers without a fraction, whether stored as integers or (with nulls) as floats.
-    """
-
-    TEXT = "text"
-    WHOLE = "whole"
-    NUMBER = "number"
-    TIME = "time"
-    FLAG = "flag"
-
-
-NUMERIC = frozenset({Kind.WHOLE, Kind.NUMBER})
-ORDERED = NUMERIC | {Kind.TIME}
-ANY_KIND = frozenset(Kind)
 
 
 class BaseRule(CardPart):
@@ -279,13 +256,6 @@ Rule = Annotated[
     NotNull | Range | OneOf | Regex | Unique | Finite | Freshness | ShareOf | Distinct | Mean | Quantile | Varied,
     Field(discriminator="rule"),
 ]
-
-
-def scalar_kind(value: Scalar) -> frozenset[Kind]:
-    """The kinds of column in which a value can occur."""
-    if isinstance(value, bool):
-        return frozenset({Kind.FLAG})
-    return frozenset({Kind.TEXT}) if isinstance(value, str) else NUMERIC
 
 
 def _check_bounds(low: Bound | None, high: Bound | None) -> None:
