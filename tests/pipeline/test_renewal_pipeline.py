@@ -190,6 +190,8 @@ def test_an_interrupted_run_is_taken_up_where_it_was(fresh: Project) -> None:
     started = subprocess.Popen(
         fresh.command("pipeline", "run", "renewal", "--name", "cut"), cwd=fresh.empty, env=fresh.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A test run in the background of a shell inherits an ignored SIGINT; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     marker = fresh.home / "runs/cut/steps/features.json"
     deadline = time.monotonic() + 120
