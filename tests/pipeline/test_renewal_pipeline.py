@@ -193,9 +193,10 @@ def test_an_interrupted_run_is_taken_up_where_it_was(fresh: Project) -> None:
         # A test run in the background of a shell inherits an ignored SIGINT; a user's terminal does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    marker = fresh.home / "runs/cut/steps/features.json"
+    # The step after it has ended, so this one is surely cached; the cut falls into, or right after, the later one.
+    marker, later = (fresh.home / f"runs/cut/steps/{step}.json" for step in ("features", "training_set"))
     deadline = time.monotonic() + 120
-    while not marker.exists() and time.monotonic() < deadline:
+    while not later.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(started.pid, signal.SIGINT)
     _, error = started.communicate(timeout=60)
