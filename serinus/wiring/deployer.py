@@ -6,6 +6,7 @@ Invariant: the file is replaced as a whole, so a reader sees one wanted version,
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from serinus.wiring.journal import write_atomically
 class FileDeployer:
     """`Deployer` on a folder: `<folder>/<problem>.json`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._folder, self._now = folder, now
 
     def want(self, problem: str, version: int, storage_uri: str) -> None:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
@@ -27,7 +28,7 @@ class FileDeployer:
             "problem": problem,
             "wanted_version": version,
             "storage_uri": storage_uri,
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "since": self._now().isoformat(timespec="seconds"),
         }
         write_atomically(self._path(problem), json.dumps(document, indent=1) + "\n")
 
