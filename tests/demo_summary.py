@@ -34,6 +34,7 @@ def conditions(summary: dict[str, Any]) -> list[tuple[str, bool, Any]]:
         ("AUC of the chosen", chosen["auc"] >= 0.742, chosen["auc"]),
         ("normalized entropy of the chosen", chosen["normalized_entropy"] <= 0.900, chosen["normalized_entropy"]),
         ("calibration of the chosen", 0.95 <= chosen["calibration_ratio"] <= 1.05, chosen["calibration_ratio"]),
+        ("a hit among 5 is not saturated", chosen["any_hit_at_5"] <= 0.9, chosen["any_hit_at_5"]),
         ("critical gates", all(g["verdict"] in ("pass", "not_applicable") for g in critical), len(critical)),
         ("a version is registered", bool(summary["model"]["version"]), summary["model"]),
         ("no failure", summary["failure"] is None, summary["failure"]),

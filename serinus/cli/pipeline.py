@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from serinus.cli.output import command, err, out, show_error, show_json, show_table
-from serinus.core.errors import NotFound, SerinusError
+from serinus.core.errors import Conflict, NotFound, SerinusError
 from serinus.core.run import RunRecord, StepError
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
@@ -44,6 +44,8 @@ def run(
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if resume and not (project.home / "runs" / resume).is_dir():
         raise NotFound(f"no run {resume} to resume", hint="a run's name is shown when it starts")
+    if not resume and (project.home / "runs" / run_name).exists():
+        raise Conflict(f"there is a run {run_name} already", hint=f"take it up again with --resume {run_name}")
     local = LocalRun(loaded.card, run_name, register, project.root, project.home)
     journal = Journal(project.home, problem, run_name)
     began = time.perf_counter()

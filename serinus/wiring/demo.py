@@ -94,4 +94,8 @@ def _finish(folder: Path, started: float, lookup: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; `make demo` goes on where it was\n")
+        sys.exit(130)

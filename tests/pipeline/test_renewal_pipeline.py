@@ -176,6 +176,10 @@ def test_a_failing_gate_ends_red_with_the_reason_in_the_first_line(project: Proj
         project.edit("problems/renewal/problem.yaml", "low: 0.01, high: 0.02", "severity: warning, low: 0.6, high: 1.6")
 
 
+def test_the_name_of_a_run_is_its_own(project: Project, first: Any) -> None:
+    assert "there is a run first already" in project.run("pipeline", "run", "renewal", "--name", "first", code=6).stderr
+
+
 def test_a_broken_contract_stops_before_features_and_is_reported(fresh: Project) -> None:
     fresh.edit("problems/renewal/data/accounts.csv", "account,month", "account,moon")
     done = fresh.run("pipeline", "run", "renewal", "--name", "broken", code=3)
