@@ -58,9 +58,9 @@ class MlflowRegistry:
                 for name, value in tags.items():
                     client.set_model_version_tag(model, str(number), name, value)
             else:
-                made = client.create_model_version(
-                    model, storage_uri, run_id=run_id, tags={**tags, URI_TAG: storage_uri}
-                )
+                source = self._source(run_id, tags.get("serinus.candidate", "model"))
+                all_tags = {**tags, URI_TAG: storage_uri}
+                made = client.create_model_version(model, source, run_id=run_id, tags=all_tags)
                 number = int(made.version)
         return self.version(model, str(number))
 
@@ -113,6 +113,11 @@ class MlflowRegistry:
         with translated(f"model {model}"):
             client.set_registered_model_tag(model, INTENT_TAG, intent.dump())
             self._carry_out(model, intent)
+
+    def _source(self, run_id: str, candidate: str) -> str:
+        """Where the run keeps the bundle's files: a server refuses a version whose source is a path of a client."""
+        run = self._client().get_run(run_id)
+        return f"{run.info.artifact_uri}/bundle/{candidate}"
 
     def _carry_out(self, model: str, intent: _Intent) -> None:
         """Every link sets a state that follows from the intent alone."""

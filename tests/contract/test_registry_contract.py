@@ -198,7 +198,9 @@ NEXT_CALLS: dict[str, Callable[[MlflowRegistry, str], object]] = {
     "version": lambda registry, model: registry.version(model, "champion"),
     "aliased": lambda registry, model: registry.aliased(model, "champion"),
     "tag": lambda registry, model: registry.tag(model, 3, {"x": "y"}),
-    "register": lambda registry, model: registry.register(model, run_id="", storage_uri="file:///b/9", tags={}),
+    "register": lambda registry, model: registry.register(
+        model, run_id=registry.version(model, "1").run_id, storage_uri="file:///b/9", tags={}
+    ),
     "promote the same": lambda registry, model: registry.promote(model, 2, reason="again"),
 }
 
