@@ -176,6 +176,33 @@ def test_a_failing_gate_ends_red_with_the_reason_in_the_first_line(project: Proj
         project.edit("problems/renewal/problem.yaml", "low: 0.01, high: 0.02", "severity: warning, low: 0.6, high: 1.6")
 
 
+def test_a_model_step_needs_its_declared_inputs_and_nothing_else(project: Project, first: Any, tmp_path: Path) -> None:
+    """With another home, no journal and an empty folder: what the artifacts carry must do."""
+    (made,) = (project.home / "runs/first/artifacts").iterdir()
+    code = f"""
+from pathlib import Path
+from serinus.wiring.steps import models, release
+made, new = Path({str(made)!r}), Path("new")
+data, verdict = made / "build-training-set/training_set", made / "check-training-set/verdict"
+models.train_candidate("renewal", "job", "gbdt", data, verdict, new / "gbdt")
+folders = {{"gbdt": new / "gbdt"}}
+models.evaluate_candidates("renewal", "job", data, folders, new / "evaluation")
+models.judge_candidates("renewal", "job", "chosen", folders, new / "evaluation", new / "gates")
+print(release.register("renewal", "job", "chosen", folders, new / "evaluation", new / "gates"))
+"""
+    environment = project.environment | {"SERINUS_HOME": str(tmp_path / "home")}
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "empty",
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
 def test_the_name_of_a_run_is_its_own(project: Project, first: Any) -> None:
     assert "there is a run first already" in project.run("pipeline", "run", "renewal", "--name", "first", code=6).stderr
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from serinus.core.card import Kind
+from serinus.core.errors import DataError
+from serinus.core.verdict import Check, warnings
 from serinus.features.assemble import assemble
 from serinus.features.dataset import Requests
 from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
@@ -58,7 +59,7 @@ def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) 
         found = _judge(context, "raw", frame, verdict)
         accepted.mkdir(parents=True, exist_ok=True)
         found.accepted.to_parquet(accepted / "rows.parquet", index=False)
-        shutil.copy(raw / SNAPSHOT, accepted / SNAPSHOT)
+        write_json(accepted / SNAPSHOT, read_json(raw / SNAPSHOT) | {"data_warnings": len(warnings(found.checks))})
 
 
 def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None:
@@ -96,9 +97,11 @@ def build_training_set(problem: str, job: str, tables: Path, training_set: Path)
         source = feature_store(context.project, problem).historical_source(card)
         batch = assemble(asked.requests, asked.rows, source, with_items=card.framing.kind is Kind.RANKING)
         data = write_training_set(training_set, card, context.problem.code.inputs, asked, batch)
-        lineage = read_json(tables / SNAPSHOT) | {"training_set_hash": data.content_hash()}
+        facts = _training_facts(data, asked)
+        totals = {"training_set_hash": data.content_hash(), "training_rows": sum(facts["rows"].values())}
+        lineage = read_json(tables / SNAPSHOT) | totals
         write_json(training_set / LINEAGE, lineage)
-        context.facts.update(_training_facts(data, asked), sampling_rate=card.data.negative_sampling_rate)
+        context.facts.update(facts, sampling_rate=card.data.negative_sampling_rate)
         context.facts["hash"] = lineage["training_set_hash"]
 
 
@@ -142,6 +145,14 @@ def _judge(context: StepContext, suite: str, frame: pd.DataFrame, verdict: Path)
     )
     found.require(f"{card.name}: {card.data.source if suite == 'raw' else 'training set'}")
     return found
+
+
+def warnings_in(verdict: Path) -> int:
+    """How many warnings a verdict artifact holds. Raises `DataError` when nothing was judged."""
+    if not (verdict / CHECKS).is_file():
+        raise DataError("the training set has no verdict", cause=f"{verdict / CHECKS} is missing")
+    document = json.loads((verdict / CHECKS).read_text(encoding="utf-8"))
+    return len(warnings([Check.model_validate(one) for one in document]))
 
 
 def _training_facts(data: TrainingSet, asked: Requests) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from serinus.core.card import Problem
-from serinus.core.errors import BundleError, DataError, SerinusError, UsageError
+from serinus.core.errors import BundleError, SerinusError, UsageError
 from serinus.core.verdict import Check
 from serinus.features.inputs import columns_of
 from serinus.model.bundle import FeatureSource, Lineage, content_hash, read_bundle, read_manifest
@@ -21,7 +21,7 @@ from serinus.training.train import TrainingJob, train
 from serinus.wiring.adapters import bundle_store, registry, tracker
 from serinus.wiring.project import Project
 from serinus.wiring.step import step
-from serinus.wiring.steps.data import CHECKS, LINEAGE, read_json, write_json
+from serinus.wiring.steps.data import LINEAGE, read_json, warnings_in, write_json
 
 EVALUATION, TRAINED = "evaluation.json", "trained.json"
 _PARITY = "import sys; from serinus.model.bundle import read_bundle; print(read_bundle(sys.argv[1]).parity())"
@@ -32,13 +32,12 @@ def train_candidate(problem: str, job: str, kind: str, training_set: Path, verdi
     with step(f"train_{kind}", problem, job) as context:
         card = context.problem.card
         candidate = next((one for one in card.data.candidates if one.kind == kind), None)
-        if not (verdict / CHECKS).is_file():
-            raise DataError("the training set has no verdict", cause=f"{verdict / CHECKS} is missing")
         if candidate is None:
             raise UsageError(
                 f"the card of {problem} has no candidate of kind {kind}", hint="compile the pipeline again"
             )
         data, origin = TrainingSet(training_set), read_json(training_set / LINEAGE)
+        data_warnings = origin["data_warnings"] + warnings_in(verdict)
         source = FeatureSource(
             service=card.data.feature_service,
             service_hash=origin["service_hash"],
@@ -57,6 +56,7 @@ def train_candidate(problem: str, job: str, kind: str, training_set: Path, verdi
             "fit_seconds": trained.fit_seconds,
             "bundle_hash": trained.bundle_hash,
             "size_bytes": trained.size_bytes,
+            "data_warnings": data_warnings,
         }
         write_json(model / TRAINED, facts)
         context.facts.update(facts)

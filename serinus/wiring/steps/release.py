@@ -12,27 +12,28 @@ from serinus.core.errors import SerinusError
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, warnings
-from serinus.model.bundle import content_hash, read_manifest
+from serinus.model.bundle import read_manifest
+from serinus.training.results import Evaluation
 from serinus.wiring.adapters import bundle_store, deployer, feature_store, registry, tracker
 from serinus.wiring.project import open_project
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
-from serinus.wiring.steps.models import read_evaluation, wanted_candidates
+from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
 
 
 def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
     """Stores and registers the wanted candidates; the last one becomes challenger. Returns its version."""
     with step("register", problem, job) as context:
         found, lineage = read_evaluation(evaluation), read_json(evaluation / LINEAGE)
-        bundles = {read_manifest(folder / "bundle").candidate: folder / "bundle" for folder in models.values()}
+        folders = {read_manifest(folder / "bundle").candidate: folder for folder in models.values()}
         run_id = tracker(context.project).open_run(problem, context.run, {})
         gates = read_json(verdict / "gates.json")
         versions = []
         for name in wanted_candidates(wanted, context.problem.card, found):
-            tags = _tags(context, name, content_hash(bundles[name]), lineage, gates[name])
-            versions.append(_register_one(context, run_id, name, bundles[name], tags))
+            tags = _tags(context, read_json(folders[name] / TRAINED), lineage, gates[name])
+            versions.append(_register_one(context, run_id, name, folders[name] / "bundle", tags))
         registry(context.project).challenge(problem, versions[-1].version)
-        _log_run(context, run_id, lineage)
+        _log_run(context, run_id, found, lineage)
         context.facts.update(
             model=problem,
             version=versions[-1].version,
@@ -104,46 +105,35 @@ def _register_one(context: StepContext, run_id: str, name: str, bundle: Path, ta
 
 
 def _tags(
-    context: StepContext, name: str, bundle_hash: str, lineage: Mapping[str, str], gates: list[dict[str, Any]]
+    context: StepContext, trained: Mapping[str, Any], lineage: Mapping[str, Any], gates: list[dict[str, Any]]
 ) -> dict[str, str]:
     """The id chain, every gate's outcome, and how many warnings data and gates raised."""
     checks = [Check.model_validate(one) for one in gates]
-    record = context.journal.read()
-    contracts = [
-        Check.model_validate(one)
-        for step_name in ("contract_raw", "contract_training")
-        for one in record.facts(step_name).get("checks", [])
-    ]
     return {
-        "serinus.candidate": name,
-        "serinus.bundle_hash": bundle_hash,
+        "serinus.candidate": trained["candidate"],
+        "serinus.bundle_hash": trained["bundle_hash"],
         "serinus.pipeline_run": context.run,
         "serinus.snapshot_hash": lineage["snapshot_hash"],
         "serinus.training_set_hash": lineage["training_set_hash"],
         "serinus.feature_service": context.problem.card.data.feature_service,
         "serinus.service_hash": lineage["service_hash"],
-        "serinus.data_warnings": str(len(warnings(contracts))),
+        "serinus.data_warnings": str(trained["data_warnings"]),
         "serinus.gate_warnings": str(len(warnings(checks))),
         **{f"serinus.gate.{check.name}": check.outcome.value for check in checks},
     }
 
 
-def _log_run(context: StepContext, run_id: str, lineage: Mapping[str, str]) -> None:
-    runs, card, record = tracker(context.project), context.problem.card, context.journal.read()
-    evaluation = record.facts("evaluate")["evaluation"]
-    metrics = {
-        f"{model['name']}.{metric}": float(value)
-        for model in evaluation["models"]
-        for metric, value in model["metrics"].items()
-    }
-    params = {"chosen": evaluation["chosen"], "feature_service": card.data.feature_service, "seed": str(card.data.seed)}
+def _log_run(context: StepContext, run_id: str, found: Evaluation, lineage: Mapping[str, Any]) -> None:
+    runs, card = tracker(context.project), context.problem.card
+    metrics = {f"{one.name}.{metric}": value for one in found.models for metric, value in one.metrics.items()}
+    params = {"chosen": found.chosen, "feature_service": card.data.feature_service, "seed": str(card.data.seed)}
     runs.log(run_id, params=params, metrics=metrics)
-    rows = record.facts("training_set").get("rows", {})
+    source = lineage["source"]
     runs.log_datasets(
         run_id,
         [
-            Dataset("raw", lineage["source"], lineage["snapshot_hash"], "source", int(lineage["rows"])),
-            Dataset("training_set", lineage["source"], lineage["training_set_hash"], "training", sum(rows.values())),
+            Dataset("raw", source, lineage["snapshot_hash"], "source", lineage["rows"]),
+            Dataset("training_set", source, lineage["training_set_hash"], "training", lineage["training_rows"]),
         ],
     )
 
