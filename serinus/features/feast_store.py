@@ -1,7 +1,8 @@
 """The problem's Feast project: definitions, registry, retrieval, materialization.
 
-Invariant: besides the offline store, this is the only module that imports Feast. An online store is built aside and put
-in place whole, so a reader sees the store as of one time or as of another, never a mixture (D12).
+Invariant: besides the offline store, this is the only module that imports Feast. Nothing but `materialize` writes an
+online store: it is built aside and put in place whole, so a reader sees the store as of one time or as of another,
+never a mixture (D12).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import io
 import os
 import sqlite3
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,24 +21,53 @@ from string import Template
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from numpy.typing import NDArray
 
 from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, UsageError
-from serinus.features.batch import Side
+from serinus.features.historical import HistoricalFeatures
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
-from serinus.features.sides import lookup_time, to_column
+from serinus.features.sides import lookup_time
 
 if TYPE_CHECKING:
-    from feast import FeatureStore, RepoConfig
+    from feast import FeatureStore, FeatureView, RepoConfig
 
-EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
-_TIMESTAMP = "event_timestamp"
+_BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
+_KEY_TYPES = ("STRING", "INT32", "INT64")
+_SCALARS = ("Bool", "Float32", "Float64", "Int32", "Int64", "String", "UnixTimestamp")
+_TYPES = frozenset([*_SCALARS, *(f"Array({one})" for one in _SCALARS)])
+# Rows turned into Feast's protos at a time when nothing else is said: without a bound, it is a whole view.
+_WRITE_BATCH = 1000
+_SERIALIZATION = 3
+
+
+def _load_feast() -> None:
+    """Imports Feast without typeguard, which rewrites the source of its classes: most of the 3.4 s it takes.
+
+    The decorator checks argument types of Feast's own calls and nothing else; made a no-op for the first import, Feast
+    loads in a third of the time (docs/decisions/features.md has the figures). Later users of typeguard get the real
+    decorator. Feast's declarations import Feast as well, so this runs when this module is imported: before them.
+    """
+    if "feast" in sys.modules:
+        return
+    import typeguard
+
+    real = typeguard.typechecked
+    typeguard.typechecked = _unchanged
+    try:
+        import feast  # noqa: F401 - imported for its effect
+    finally:
+        typeguard.typechecked = real
+
+
+def _unchanged(target: Any = None, **_: object) -> Any:  # noqa: ANN401 - stands in for a decorator
+    return (lambda one: one) if target is None else target
+
+
+_load_feast()
 
 
 @dataclass(frozen=True)
@@ -55,27 +85,38 @@ class FeastStore:
 
     def __init__(self, project: FeastProject) -> None:
         self._project = project
-        self._config = _repo_config(project)
+        self._document = _read(project)
+        self._config = _repo_config(project, self._document)
         self._feast = _open(self._config)
 
     def write_source(self, view: str, rows: pd.DataFrame) -> None:
-        """Replaces the source rows of a view. Raises `NotFound` for a view that is not declared."""
-        path = self._source_path(view)
+        """Replaces the source rows of a view.
+
+        Raises `NotFound` for a view that is not declared, `DataError` for rows without its columns.
+        """
+        from serinus.features.offline_store import source_path
+
+        declared = self._view(view)
+        source: Any = declared.batch_source
+        columns = [*declared.join_keys, *(one.name for one in declared.features), source.timestamp_field]
+        renamed = {new: old for old, new in source.field_mapping.items()}
+        missing = sorted({renamed.get(column, column) for column in columns} - set(rows.columns))
+        if missing:
+            raise DataError(f"the rows of feature view {view} lack the columns {', '.join(missing)}")
+        path = source_path(self._config, source)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
-        # DuckDB reads microseconds through Feast; pandas' nanoseconds would fail there.
-        pq.write_table(
-            pa.Table.from_pandas(rows, preserve_index=False),
-            fresh,
-            coerce_timestamps="us",
-            allow_truncated_timestamps=True,
-        )
+        # DuckDB reads microseconds through Feast; pandas' nanoseconds would fail in Feast's own store.
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        pq.write_table(table, fresh, coerce_timestamps="us", allow_truncated_timestamps=True)
         fresh.replace(path)
 
     def apply(self) -> None:
-        """Makes the registry equal to the declarations; idempotent."""
+        """Makes the registry equal to the declarations; idempotent. The online store is left alone."""
         with _quiet():
-            self._feast.apply(self._declared(), objects_to_delete=self._gone(), partial=False)
+            store = _open(_repo_config(self._project, self._document | {"online_store": None}))
+            store.apply(self._declared(), objects_to_delete=self._gone(store), partial=False)
+        self._feast.refresh_registry()  # type: ignore[no-untyped-call]
 
     def service_description(self, name: str) -> ServiceInfo:
         """The service as plain data. Raises `NotFound` when it is not registered."""
@@ -99,27 +140,28 @@ class FeastStore:
     def materialize(self, as_of: datetime) -> dict[str, int]:
         """The online store with the latest rows not later than the lookup time of `as_of`; rows by view.
 
-        Built in a file of its own and renamed over the old one: in place, SQLite would let late rows overwrite newer.
+        Built in a file of its own and renamed over the old one: in place, SQLite would let late rows overwrite newer,
+        and keep rows of the future after a step back. Of two that run at once, the one that ends last stays.
         """
-        target = Path(self._config.online_store.path)
+        target = self.online_path
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        config = _repo_config(self._project, online=fresh)
-        with _quiet():
-            store = _open(config)
-            views = store.list_feature_views()
-            store._get_provider().update_infra(self._project.name, [], views, [], store.list_entities(), False)
-            store.materialize(EPOCH, lookup_time(as_of))
-            counts = _count(fresh, self._project.name, [view.name for view in views])
-        fresh.replace(target)
+        with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target.parent) as scratch, _quiet():
+            fresh = Path(scratch) / target.name
+            aside = self._document["online_store"] | {"path": str(fresh)}
+            store = _open(_repo_config(self._project, self._document | {"online_store": aside}))
+            store.apply(self._declared())  # makes the tables
+            store.materialize(_BEGIN, lookup_time(as_of))
+            counts = _count(
+                fresh, self._project.name, [view.name for view in store.list_feature_views() if view.online]
+            )
+            fresh.replace(target)
         self._feast = _open(self._config)  # its connection still held the file that was replaced
         return counts
 
     @property
     def online_path(self) -> Path:
         """The SQLite file of the online store."""
-        return Path(self._config.online_store.path)
+        return self._project.config.parent / str(self._config.online_store.path)
 
     def _retrieve(self, view_refs: list[str], rows: pd.DataFrame) -> pa.Table:
         with _quiet():
@@ -137,98 +179,90 @@ class FeastStore:
             raise UsageError(f"the definitions of {self._project.name} declare no feature view")
         return list(found.values())
 
-    def _gone(self) -> list[Any]:
+    def _gone(self, store: FeatureStore) -> list[Any]:
         """What the registry holds and the declarations no longer do."""
-        names = {(type(one), one.name) for one in self._declared()}
-        held: list[Any] = [*self._feast.list_feature_services(), *self._feast.list_feature_views()]
+        declared = self._declared()
+        sources = [one.batch_source for one in declared if hasattr(one, "batch_source")]
+        names = {(type(one), one.name) for one in [*declared, *sources]}
+        held: list[Any] = [*store.list_feature_services(), *store.list_feature_views()]
+        held += [*store.list_entities(), *store.list_data_sources()]
         return [one for one in held if (type(one), one.name) not in names]
 
-    def _source_path(self, view: str) -> Path:
+    def _view(self, name: str) -> FeatureView:
         from feast import FeatureView
 
         for one in self._declared():
-            if isinstance(one, FeatureView) and one.name == view:
-                source: Any = one.batch_source
-                return Path(str(self._config.offline_store.root)) / str(source.path)
-        raise NotFound(f"view {view} is not declared", hint=f"declare it in feature_repo/{self._project.name}.py")
+            if isinstance(one, FeatureView) and one.name == name:
+                return one
+        raise NotFound(f"view {name} is not declared", hint=f"declare it in feature_repo/{self._project.name}.py")
 
     def _view_info(self, projection: Any) -> ViewInfo:  # noqa: ANN401 - feast has no types
         view = self._feast.get_feature_view(projection.name)
+        key = view.entity_columns[0].dtype.to_value_type().name if view.entity_columns else ""
+        features = tuple(FeatureInfo(name=one.name, type=str(one.dtype)) for one in projection.features)
+        faults = [f"feature {one.name} is of type {one.type}" for one in features if one.type not in _TYPES]
+        faults += [] if len(view.entities) == 1 else ["it does not have exactly one entity"]
+        faults += [] if key in _KEY_TYPES else [f"its key is of type {key or 'unknown'}"]
+        faults += ["its join key is mapped"] if projection.join_key_map else []
+        if faults:
+            raise UsageError(f"feature view {view.name} cannot be looked up online", cause="; ".join(faults))
         entity = self._feast.get_entity(view.entities[0])
+        ttl = view.ttl.total_seconds() if view.ttl else 0.0
         return ViewInfo(
             name=view.name,
             entity=entity.name,
             join_key=entity.join_key,
-            key_type=view.entity_columns[0].dtype.to_value_type().name,
-            ttl_seconds=view.ttl.total_seconds() if view.ttl else 0.0,
-            features=tuple(FeatureInfo(name=one.name, type=str(one.dtype)) for one in projection.features),
+            key_type=key,
+            ttl_seconds=ttl,
+            features=features,
         )
 
 
-class HistoricalFeatures:
-    """`HistoricalSource` of a feature service: one retrieval a side."""
-
-    def __init__(
-        self,
-        retrieve: Callable[[list[str], pd.DataFrame], pa.Table],
-        service: ServiceInfo,
-        entity: str,
-        item: str | None,
-    ) -> None:
-        self._retrieve, self._service, self._entity, self._item = retrieve, service, entity, item
-
-    def entity_side(self, ids: NDArray[np.object_], days: NDArray[np.datetime64]) -> Side:
-        """See `HistoricalSource`."""
-        return self._side(self._entity, ids, days)
-
-    def item_side(self, ids: NDArray[np.object_], days: NDArray[np.datetime64]) -> Side:
-        """See `HistoricalSource`."""
-        if self._item is None:
-            raise DataError("this problem has no items")
-        return self._side(self._item, ids, days)
-
-    def _side(self, entity: str, ids: NDArray[np.object_], days: NDArray[np.datetime64]) -> Side:
-        views = self._service.of_entity(entity)
-        if not views:
-            raise UsageError(f"feature service {self._service.name} has no view of entity {entity}")
-        key = views[0].join_key
-        stamps = pd.DatetimeIndex(days.astype("datetime64[us]")).tz_localize("UTC")
-        rows = pd.DataFrame({key: _typed(ids, views[0].key_type), _TIMESTAMP: stamps})
-        refs = [f"{view.name}:{one.name}" for view in views for one in view.features]
-        table = self._retrieve(refs, rows)
-        if len(table) != len(rows):
-            raise DataError(
-                f"feature retrieval gave {len(table)} rows for {len(rows)}", hint="use Serinus' offline store"
-            )
-        columns = {ref: to_column(table[ref.replace(":", "__")]) for ref in refs}
-        return Side(np.asarray([str(one) for one in ids], dtype=object), columns)
-
-
-def _typed(ids: NDArray[np.object_], key_type: str) -> pd.Series[Any]:
-    """Keys in the type of the view; text for strings, integers otherwise."""
-    series: pd.Series[Any] = pd.Series(ids)
-    return series.astype(str) if key_type == "STRING" else series.astype("int64")
-
-
-def _repo_config(project: FeastProject, online: Path | None = None) -> RepoConfig:
-    """feature_store.yaml with its variables filled in. An unset one is a fault: Feast would make a folder of it."""
-    _without_runtime_type_checks()
-    from feast import RepoConfig
-
+def _read(project: FeastProject) -> dict[str, Any]:
+    """feature_store.yaml with its variables filled in, and with what it does not have to say."""
     values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": project.name}
     try:
-        text = Template(project.config.read_text(encoding="utf-8")).substitute(values)
-        document = yaml.safe_load(text)
-    except (OSError, KeyError, ValueError, yaml.YAMLError) as fault:
+        document: dict[str, Any] = _filled(yaml.safe_load(project.config.read_text(encoding="utf-8")), values)
+        if isinstance(document["registry"], str):
+            Path(document["registry"]).parent.mkdir(parents=True, exist_ok=True)
+        # Only our store's choice of the latest row breaks ties as retrieval does; Feast's own sort is not stable.
+        materialization = {"online_write_batch_size": _WRITE_BATCH} | document.get("materialization", {})
+        return document | {"materialization": materialization | {"pull_latest_features": True}}
+    except (OSError, KeyError, ValueError, TypeError, yaml.YAMLError) as fault:
+        raise _unreadable(project, fault) from fault
+
+
+def _filled(node: Any, values: dict[str, str]) -> Any:  # noqa: ANN401 - any YAML
+    """Variables replaced in every text. An unset one is a fault: Feast would make a folder of that name."""
+    if isinstance(node, dict):
+        return {key: _filled(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, values) for value in node]
+    return Template(node).substitute(values) if isinstance(node, str) else node
+
+
+def _repo_config(project: FeastProject, document: dict[str, Any]) -> RepoConfig:
+    """Feast's configuration. Its online layout must be one that `serinus.features.online` reads."""
+    from feast import RepoConfig
+    from feast.errors import FeastError
+
+    try:
+        config = RepoConfig(**document, repo_path=project.config.parent)
+        versioned = config.registry.enable_online_feature_view_versioning
+    except (ValueError, TypeError, FeastError) as fault:
+        raise _unreadable(project, fault) from fault
+    kind = "sqlite" if config.online_store is None else config.online_store.type
+    if config.entity_key_serialization_version != _SERIALIZATION or versioned or kind != "sqlite":
         raise UsageError(
-            f"{project.config} cannot be read",
-            cause=f"{type(fault).__name__}: {fault}",
-            hint="its variables are SERINUS_HOME and SERINUS_PROBLEM",
-        ) from fault
-    if online is not None:
-        document["online_store"]["path"] = str(online)
-    Path(document["registry"]).parent.mkdir(parents=True, exist_ok=True)
-    return RepoConfig(**document, repo_path=project.config.parent)
+            f"{project.config} asks for an online store that cannot be read",
+            cause=f"type must be sqlite, entity_key_serialization_version {_SERIALIZATION}, versioned views off",
+        )
+    return config
+
+
+def _unreadable(project: FeastProject, fault: Exception) -> UsageError:
+    hint = "its variables are SERINUS_HOME and SERINUS_PROBLEM"
+    return UsageError(f"{project.config} cannot be read", cause=f"{type(fault).__name__}: {fault}", hint=hint)
 
 
 def _open(config: RepoConfig) -> FeatureStore:
@@ -238,38 +272,10 @@ def _open(config: RepoConfig) -> FeatureStore:
         return FeatureStore(config=config)
 
 
-def _without_runtime_type_checks() -> None:
-    """Feast decorates its classes with typeguard, which rewrites their source at import: most of the 4 s it takes.
-
-    The decorator checks argument types of Feast's own calls and nothing else; made a no-op before the first import,
-    Feast loads in a third of the time (docs/decisions/features.md has the figures). Later users of typeguard get the
-    real decorator back.
-    """
-    if "feast" in sys.modules:
-        return
-    import typeguard
-
-    real = typeguard.typechecked
-    typeguard.typechecked = _unchanged
-    try:
-        import feast  # noqa: F401 - imported for its effect
-    finally:
-        typeguard.typechecked = real
-
-
-def _unchanged(target: Any = None, **_: object) -> Any:  # noqa: ANN401 - stands in for a decorator
-    return (lambda one: one) if target is None else target
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Feast prints progress and warns of its own dependencies; neither says anything of our data."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
+    """Feast prints each view that it materializes, and draws progress bars on stderr; the caller has its own."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
@@ -279,8 +285,3 @@ def _count(path: Path, project: str, views: list[str]) -> dict[str, int]:
             view: int(db.execute(f'SELECT count(DISTINCT entity_key) FROM "{project}_{view}"').fetchone()[0])  # noqa: S608
             for view in sorted(views)
         }
-
-
-def views_by_name(service: ServiceInfo) -> Mapping[str, ViewInfo]:
-    """The service's views by name."""
-    return {view.name: view for view in service.views}

@@ -1,12 +1,12 @@
 """A Feast offline store over parquet files, with the as-of join of `point_in_time`.
 
 Invariant: retrieval keeps every entity row, whatever its keys; Feast's own stores lose rows or expand histories (see
-docs/decisions/features.md).
+docs/decisions/features.md). What this store cannot do is refused, never answered in part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -21,19 +21,24 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from serinus.core.errors import DataError, UsageError
-from serinus.features.point_in_time import FeatureRows, latest_rows, point_in_time
+from serinus.features.point_in_time import FeatureRows, Limits, point_in_time, rows_between
 
 EVENT = "event_timestamp"
+_BEGIN, _END = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class DuckDBOfflineStoreConfig(FeastConfigBaseModel):
-    """`offline_store:` of feature_store.yaml. Relative paths of file sources start at `root`."""
+    """`offline_store:` of feature_store.yaml. Relative paths of file sources start at `root`.
+
+    `threads` 0 means all cores; beyond `memory` (for example `2GB`) DuckDB works on disk.
+    """
 
     type: Literal["serinus.features.offline_store.DuckDBOfflineStore"] = (
         "serinus.features.offline_store.DuckDBOfflineStore"
     )
     root: str = "."
     threads: int = 0
+    memory: str = "2GB"
 
 
 class _Job(RetrievalJob):
@@ -79,14 +84,15 @@ class DuckDBOfflineStore(OfflineStore):
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
-        **_: Any,  # noqa: ANN401 - options of other stores
+        **_: Any,  # noqa: ANN401 - a time range, given instead of a frame
     ) -> RetrievalJob:
-        """Feast's signature; `entity_df` must be a frame."""
+        """Feast's signature; `entity_df` must be a frame, and the views plain ones."""
         if not isinstance(entity_df, pd.DataFrame):
             raise UsageError(
                 "historical features need a data frame of entity rows", cause=f"got {type(entity_df).__name__}"
             )
         timestamp = EVENT if EVENT in entity_df else _only_timestamp(entity_df)
+        _require_plain(feature_refs, feature_views)
         views = [_rows_of(config, view, feature_refs, full_feature_names) for view in feature_views]
         keys = sorted({key for view in views for key in view.keys})
         missing = [key for key in keys if key not in entity_df]
@@ -94,8 +100,8 @@ class DuckDBOfflineStore(OfflineStore):
             raise UsageError(f"entity rows lack the keys {', '.join(missing)}")
         entities = pa.Table.from_pandas(entity_df, preserve_index=False)
         metadata = RetrievalMetadata(feature_refs, keys, entity_df[timestamp].min(), entity_df[timestamp].max())
-        threads = config.offline_store.threads
-        return _Job(lambda: point_in_time(entities, timestamp, views, threads=threads), full_feature_names, metadata)
+        limits = _limits(config)
+        return _Job(lambda: point_in_time(entities, timestamp, views, limits), full_feature_names, metadata)
 
     @staticmethod
     def pull_latest_from_table_or_query(
@@ -109,22 +115,9 @@ class DuckDBOfflineStore(OfflineStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The latest row of each key in the interval, both ends included."""
-        view = FeatureRows(
-            rows=_path(config, data_source),
-            keys={key: key for key in join_key_columns},
-            features={name: name for name in feature_name_columns},
-            timestamp=timestamp_field,
-            created=created_timestamp_column,
-        )
-
-        def run() -> pa.Table:
-            table = latest_rows(view, _utc(start_date), _utc(end_date))
-            renamed = {"__ts": timestamp_field, "__created": created_timestamp_column}
-            return table.drop_columns(["__order"]).rename_columns(
-                [renamed.get(name) or name for name in table.drop_columns(["__order"]).column_names]
-            )
-
-        return _Job(run, False)
+        times = (timestamp_field, created_timestamp_column)
+        view = _plain_rows(_path(config, data_source), join_key_columns, feature_name_columns, times)
+        return _Job(lambda: rows_between(view, start_date, end_date, latest=True, limits=_limits(config)), False)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -137,20 +130,15 @@ class DuckDBOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """All rows of the interval."""
-        import pyarrow.dataset as ds
+        """All rows of the interval, both ends included."""
+        times = (timestamp_field, created_timestamp_column)
+        view = _plain_rows(_path(config, data_source), join_key_columns, feature_name_columns, times)
+        start, end = start_date or _BEGIN, end_date or _END
+        return _Job(lambda: rows_between(view, start, end, latest=False, limits=_limits(config)), False)
 
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-        columns += [created_timestamp_column] if created_timestamp_column else []
 
-        def run() -> pa.Table:
-            frame = ds.dataset(_path(config, data_source)).to_table(columns=columns)
-            times = pd.to_datetime(frame[timestamp_field].to_pandas(), utc=True)
-            low = pd.Timestamp(start_date or datetime(1970, 1, 1), tz=None if start_date and start_date.tzinfo else UTC)
-            high = pd.Timestamp(end_date or datetime(9000, 1, 1), tz=None if end_date and end_date.tzinfo else UTC)
-            return frame.filter(pa.array(((times >= low) & (times <= high)).to_numpy()))
-
-        return _Job(run, False)
+def _limits(config: RepoConfig) -> Limits:
+    return Limits(threads=config.offline_store.threads, memory=config.offline_store.memory)
 
 
 def _only_timestamp(frame: pd.DataFrame) -> str:
@@ -158,6 +146,17 @@ def _only_timestamp(frame: pd.DataFrame) -> str:
     if len(found) != 1:
         raise UsageError("entity rows need a column event_timestamp", cause=f"time columns found: {found or 'none'}")
     return found[0]
+
+
+def _require_plain(refs: Sequence[str], views: Sequence[Any]) -> None:
+    known = {str(view.projection.name_to_use()) for view in views}
+    others = sorted({ref.split(":", 1)[0] for ref in refs} - known)
+    if others:
+        raise UsageError(
+            f"this offline store does not compute {', '.join(others)}",
+            cause="on-demand views run in Feast",
+            hint="compute at request time with the problem's inputs",
+        )
 
 
 def _rows_of(config: RepoConfig, view: Any, refs: list[str], full_names: bool) -> FeatureRows:  # noqa: ANN401
@@ -175,12 +174,27 @@ def _rows_of(config: RepoConfig, view: Any, refs: list[str], full_names: bool) -
     )
 
 
+def _plain_rows(path: Path, keys: list[str], features: list[str], times: tuple[str, str | None]) -> FeatureRows:
+    return FeatureRows(
+        rows=path,
+        keys={key: key for key in keys},
+        features={name: name for name in features},
+        timestamp=times[0],
+        created=times[1] or None,
+    )
+
+
+def source_path(config: RepoConfig, source: FileSource) -> Path:
+    """The file of a source; what is relative starts at `root`, which starts at the folder of feature_store.yaml."""
+    return Path(config.repo_path or ".") / str(config.offline_store.root) / str(source.path)
+
+
 def _path(config: RepoConfig, source: DataSource) -> Path:
     if not isinstance(source, FileSource):
         raise UsageError(
             f"data source {source.name} is a {type(source).__name__}", hint="declare a FileSource of parquet"
         )
-    path = Path(config.offline_store.root) / source.path
+    path = source_path(config, source)
     if not path.exists():
         raise DataError(
             f"feature source {source.name} has no rows yet",
@@ -188,8 +202,3 @@ def _path(config: RepoConfig, source: DataSource) -> Path:
             hint="build the features first: `serinus features build PROBLEM`",
         )
     return path
-
-
-def _utc(moment: datetime) -> str:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -15,7 +15,8 @@ from feast_repo import TYPES, make_store, row
 from serinus.core.card import Problem
 from serinus.core.errors import NotFound, Unavailable, UsageError
 from serinus.features.batch import Column, Ragged, Side
-from serinus.features.feast_store import FeastProject, FeastStore, HistoricalFeatures
+from serinus.features.feast_store import FeastProject, FeastStore
+from serinus.features.historical import HistoricalFeatures
 from serinus.features.online import OnlineReader, SqliteStore
 from serinus.features.sides import lookup_time
 from serinus.features.value_proto import decode

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serinus.features.point_in_time import FeatureRows, point_in_time
+from serinus.features.point_in_time import FeatureRows, Limits, point_in_time
 
 START = pd.Timestamp("2024-01-01")
 KEYS, TIMES = st.integers(0, 3), st.integers(0, 12)
@@ -66,7 +66,7 @@ def _joined(events: Any, asked: list[tuple[int, int, int]], ttl: int, composite:
     )  # fmt: skip
     return [
         None if value is None or np.isnan(value) else value
-        for value in point_in_time(entities, "t", [view], threads=1)["value"].to_pylist()
+        for value in point_in_time(entities, "t", [view], Limits(threads=1))["value"].to_pylist()
     ]
 
 
