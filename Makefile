@@ -17,11 +17,9 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
-	@date +%s.%N > .install-started
 	test -x $(PY) || python3.11 -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@date +%s.%N > $(VENV)/.install-ended && mv .install-started $(VENV)/.install-started
 	touch $@
 
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
@@ -58,4 +56,4 @@ lock: $(STAMP) ## write requirements.lock anew from pyproject.toml: hashes, no a
 	  --output-file requirements.lock pyproject.toml
 
 clean: ## remove the environment and everything that runs wrote
-	rm -rf $(VENV) .serinus .install-started
+	rm -rf $(VENV) .serinus
