@@ -116,9 +116,15 @@ def _moment(text: str) -> datetime:
 def _show(found: Found) -> None:
     title = f"{found.kind} {found.id}" + ("" if found.known else " (unknown: cold-start defaults apply)")
     rows = [
-        (value.view, value.feature, _readable(value.value), value.status, value.time or "") for value in found.values
+        (value.view, value.feature, _readable(value.value), value.status, _moment_of(value.time))
+        for value in found.values
     ]
-    show_table(title, ("view", "feature", "value", "status", "as of"), rows)
+    show_table(title, ("view", "feature", "value", "status", "as of (UTC)"), rows)
+
+
+def _moment_of(time: str | None) -> str:
+    """A stored time to the minute; all of them are UTC."""
+    return time[:16].replace("T", " ") if time else ""
 
 
 def _readable(value: Any) -> str:  # noqa: ANN401 - any feature type
@@ -129,6 +135,8 @@ def _readable(value: Any) -> str:  # noqa: ANN401 - any feature type
         return f"[{head}{', …' if len(value) > _SHOWN_ELEMENTS else ''}] ({len(value)})"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, str) and value.endswith("+00:00"):
+        return _moment_of(value)
     return str(value)
 
 

@@ -26,17 +26,17 @@ SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
 def prepare(problem: str, job: str, raw: Path) -> None:
     """Reads the raw log into `raw` and opens the run in the registry."""
     with step("prepare", problem, job) as context:
-        context.facts.update(_read(context.problem, raw))
-        context.facts["mlflow_run"] = tracker(context.project).open_run(problem, context.run, {})
+        run_id = tracker(context.project).open_run(problem, context.run, {})
+        context.facts.update(_read(context.problem, raw, run_id))
 
 
 def read_raw(problem: str, job: str, raw: Path) -> None:
     """`prepare` without a run in the registry."""
     with step("prepare", problem, job) as context:
-        context.facts.update(_read(context.problem, raw))
+        context.facts.update(_read(context.problem, raw, ""))
 
 
-def _read(problem: LoadedProblem, raw: Path) -> dict[str, Any]:
+def _read(problem: LoadedProblem, raw: Path, run_id: str) -> dict[str, Any]:
     """The raw rows as parquet, and beside them where they came from, with the hash of the source's bytes."""
     card, source = problem.card, problem.source
     frame = read_table(source, name=card.data.source)
@@ -47,6 +47,7 @@ def _read(problem: LoadedProblem, raw: Path) -> dict[str, Any]:
         "snapshot_hash": hashlib.sha256(source.read_bytes()).hexdigest(),
         "snapshot_time": card.data.snapshot_time.isoformat(),
         "rows": len(frame),
+        "mlflow_run": run_id,
     }
     write_json(raw / SNAPSHOT, snapshot)
     return snapshot

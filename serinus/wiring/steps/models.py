@@ -18,7 +18,7 @@ from serinus.training.evaluation import Champion, Contender, evaluate
 from serinus.training.gates import Candidacy, judge, require
 from serinus.training.results import Evaluation
 from serinus.training.train import TrainingJob, train
-from serinus.wiring.adapters import bundle_store, registry, tracker
+from serinus.wiring.adapters import bundle_store, registry
 from serinus.wiring.project import Project
 from serinus.wiring.step import step
 from serinus.wiring.steps.data import LINEAGE, read_json, warnings_in, write_json
@@ -45,7 +45,7 @@ def train_candidate(problem: str, job: str, kind: str, training_set: Path, verdi
         )
         lineage = Lineage(
             pipeline_run=context.run,
-            mlflow_run=tracker(context.project).find_run(problem, context.run) or "",
+            mlflow_run=origin["mlflow_run"],
             snapshot_hash=origin["snapshot_hash"],
             training_set_hash=origin["training_set_hash"],
         )
