@@ -67,7 +67,20 @@ def _unchanged(target: Any = None, **_: object) -> Any:  # noqa: ANN401 - stands
     return (lambda one: one) if target is None else target
 
 
+def _keep_utc() -> None:
+    """Replaces the global adapters of sqlite3 by which Feast stores event times.
+
+    Feast's own read a time without a zone as local time: a store made in New York would be five hours off in a pod. In
+    UTC ours write and read the same numbers.
+    """
+    import feast.infra.online_stores.sqlite  # noqa: F401 - its import sets them
+
+    sqlite3.register_adapter(datetime, lambda moment: int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()))
+    sqlite3.register_converter("timestamp", lambda raw: datetime.fromtimestamp(int(raw), UTC).replace(tzinfo=None))
+
+
 _load_feast()
+_keep_utc()
 
 
 @dataclass(frozen=True)

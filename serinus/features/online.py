@@ -1,17 +1,18 @@
 """Reads Feast's online store in its own layout: what a predictor looks up, without Feast and without pandas.
 
 Invariant: the values are those of Feast's client; expiry is applied here, because Feast ignores it online, and against
-the same lookup time as offline. The layout (entity keys, tables) is that of serialization version 3.
+the same lookup time as offline. One read sees one state of the store. The layout (entity keys, tables) is that of
+serialization version 3.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -39,11 +40,19 @@ class StoredRow:
     event_time: float
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Rows of one view, by entity key."""
+
+    view: ViewInfo
+    keys: Sequence[bytes]
+
+
 class RawStore(Protocol):
     """Fetches stored bytes; one implementation a backend, decoding is shared."""
 
-    def fetch(self, view: str, keys: Sequence[bytes]) -> dict[bytes, StoredRow]:
-        """The rows of the keys that exist."""
+    def fetch(self, wanted: Sequence[Wanted]) -> list[dict[bytes, StoredRow]]:
+        """For each view the rows of the keys that exist, all from one state of the store. Raises `Unavailable`."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,26 @@ class OnlineReader:
 
     def read(self, entity: str, ids: Sequence[str], as_of: datetime) -> Lookup:
         """All views of an entity for some ids, as of the midnight that begins the day of `as_of`."""
+        return self.read_together({entity: ids}, as_of)[entity]
+
+    def read_together(self, ids: Mapping[str, Sequence[str]], as_of: datetime) -> dict[str, Lookup]:
+        """The same for several entities at once: what one request needs."""
+        views = [view for entity in ids for view in self._service.of_entity(entity)]
+        keys = {view.name: [entity_key(view, one) for one in ids[view.entity]] for view in views}
+        wanted = [Wanted(view, [key for key in dict.fromkeys(keys[view.name]) if key is not None]) for view in views]
+        found = dict(zip(keys, self._store.fetch(wanted), strict=True))
+        rows = {name: [None if key is None else found[name].get(key) for key in asked] for name, asked in keys.items()}
         moment = lookup_time(as_of).timestamp()
+        return {entity: self._lookup(entity, ids[entity], rows, moment) for entity in ids}
+
+    def _lookup(
+        self, entity: str, ids: Sequence[str], stored: Mapping[str, list[StoredRow | None]], moment: float
+    ) -> Lookup:
         columns: dict[str, Column] = {}
         status: dict[str, tuple[Status, ...]] = {}
         times: dict[str, tuple[float, ...]] = {}
         for view in self._service.of_entity(entity):
-            rows = self._rows(view, ids)
+            rows = stored[view.name]
             status[view.name] = tuple(_status(row, view, moment) for row in rows)
             times[view.name] = tuple(row.event_time if row else float("nan") for row in rows)
             valid = [row if state == "found" else None for row, state in zip(rows, status[view.name], strict=True)]
@@ -76,39 +99,60 @@ class OnlineReader:
                 columns[f"{view.name}:{feature.name}"] = _column(feature, valid)
         return Lookup(Side(np.array(list(ids), dtype=object), columns), status, times)
 
-    def _rows(self, view: ViewInfo, ids: Sequence[str]) -> list[StoredRow | None]:
-        keys = [entity_key(view, one) for one in ids]
-        found = self._store.fetch(view.name, sorted({key for key in keys if key is not None}))
-        return [None if key is None else found.get(key) for key in keys]
-
 
 class SqliteStore:
-    """Feast's SQLite online store, opened for reading only."""
+    """Feast's SQLite online store, opened for reading only.
+
+    Each thread keeps its connection until the file is replaced: materialization renames a new one over it, and a
+    connection goes on seeing the file that it opened.
+    """
 
     def __init__(self, path: Path, project: str) -> None:
         self._path, self._project = path, project
+        self._held = _Held()
 
-    def fetch(self, view: str, keys: Sequence[bytes]) -> dict[bytes, StoredRow]:
-        """One query for every few hundred keys. Raises `Unavailable` when there is no store."""
-        if not self._path.exists():
+    def fetch(self, wanted: Sequence[Wanted]) -> list[dict[bytes, StoredRow]]:
+        """One query a view, or one for every few hundred keys. Raises `Unavailable` when there is no such store."""
+        try:
+            db = self._connection()
+            return [_fetch(db, f"{self._project}_{one.view.name}", one.keys) for one in wanted]
+        except (OSError, sqlite3.Error) as fault:
+            missing = isinstance(fault, FileNotFoundError)
             raise Unavailable(
-                f"no online store of {self._project} yet",
-                cause=f"{self._path} does not exist",
+                f"no online store of {self._project} yet" if missing else f"{self._path} cannot be read",
+                cause=f"{self._path} does not exist" if missing else str(fault),
                 hint=f"`serinus features materialize {self._project}` makes it",
-            )
-        values: dict[bytes, dict[str, bytes]] = {}
-        times: dict[bytes, float] = {}
-        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
-            for chunk in _chunks(keys):
-                marks = ",".join("?" * len(chunk))
-                query = (
-                    f'SELECT entity_key, feature_name, value, event_ts FROM "{self._project}_{view}" '  # noqa: S608
-                    f"WHERE entity_key IN ({marks})"
-                )
-                for key, feature, value, event in db.execute(query, chunk):
-                    values.setdefault(key, {})[feature] = value
-                    times[key] = _seconds(event)
-        return {key: StoredRow(found, times[key]) for key, found in values.items()}
+            ) from fault
+
+    def _connection(self) -> sqlite3.Connection:
+        seen = self._path.stat()
+        file = (seen.st_dev, seen.st_ino, seen.st_mtime_ns)
+        if self._held.db is None or self._held.file != file:
+            self._held.db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+            self._held.file = file
+        return self._held.db
+
+
+class _Held(threading.local):
+    db: sqlite3.Connection | None = None
+    file: tuple[int, int, int] = (0, 0, 0)
+
+
+def _fetch(db: sqlite3.Connection, table: str, keys: Sequence[bytes]) -> dict[bytes, StoredRow]:
+    values: dict[bytes, dict[str, bytes]] = {}
+    times: dict[bytes, int] = {}  # epoch seconds: Feast cuts off what is finer
+    for chunk in _chunks(keys):
+        query = (
+            f'SELECT entity_key, feature_name, value, event_ts FROM "{table}" '  # noqa: S608
+            f"WHERE entity_key IN ({','.join('?' * len(chunk))})"
+        )
+        for key, feature, value, event in db.execute(query, chunk):
+            row = values.get(key)
+            if row is None:
+                row = values[key] = {}
+                times[key] = event
+            row[feature] = value
+    return {key: StoredRow(found, float(times[key])) for key, found in values.items()}
 
 
 def entity_key(view: ViewInfo, value: str) -> bytes | None:
@@ -138,7 +182,8 @@ def _column(feature: FeatureInfo, rows: list[StoredRow | None]) -> Column:
         return _ragged(values, text=feature.type == "Array(String)")
     if feature.type == "String":
         return np.array(values, dtype=object)
-    return np.array([np.nan if value is None or value == _NOT_A_TIME else value for value in values], dtype=np.float64)
+    null = _NOT_A_TIME if feature.type == "UnixTimestamp" else None
+    return np.array([np.nan if value is None or value == null else value for value in values], dtype=np.float64)
 
 
 def _ragged(values: list[Any], *, text: bool) -> Ragged:
@@ -146,14 +191,6 @@ def _ragged(values: list[Any], *, text: bool) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum([len(one) for one in lists], dtype=np.int64)])
     flat = [element for one in lists for element in one]
     return Ragged(np.array(flat, dtype=object if text else np.float64), offsets)
-
-
-def _seconds(stored: str | float) -> float:
-    """Feast stores event times as text in UTC without a zone."""
-    if isinstance(stored, int | float):
-        return float(stored)
-    moment = datetime.fromisoformat(stored)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _chunks(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

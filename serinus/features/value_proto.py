@@ -49,14 +49,17 @@ _POOL = descriptor_pool.DescriptorPool()
 _POOL.Add(_descriptor())
 _Value: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{_PACKAGE}.Value"))
 
+_parse = _Value.FromString
+_LIST_FIELDS = frozenset(name for name, _ in _LISTS.values())
+
 
 def decode(raw: bytes | None) -> Any:  # noqa: ANN401 - any feature type
     """The Python value of a stored one: a scalar, a list, or None for null."""
     if not raw:
         return None
-    value = _Value.FromString(raw)
+    value = _parse(raw)
     field = value.WhichOneof("val")
     if field is None:
         return None
     found = getattr(value, field)
-    return list(found.val) if field.endswith("_list_val") else found
+    return list(found.val) if field in _LIST_FIELDS else found
