@@ -238,6 +238,8 @@ def _read(project: FeastProject) -> dict[str, Any]:
         document: dict[str, Any] = _filled(yaml.safe_load(project.config.read_text(encoding="utf-8")), values)
         if isinstance(document["registry"], str):
             Path(document["registry"]).parent.mkdir(parents=True, exist_ok=True)
+        if document["entity_key_serialization_version"] != _SERIALIZATION:
+            raise ValueError(f"entity_key_serialization_version must be {_SERIALIZATION}")
         # Only our store's choice of the latest row breaks ties as retrieval does; Feast's own sort is not stable.
         materialization = {"online_write_batch_size": _WRITE_BATCH} | document.get("materialization", {})
         return document | {"materialization": materialization | {"pull_latest_features": True}}
@@ -261,14 +263,14 @@ def _repo_config(project: FeastProject, document: dict[str, Any]) -> RepoConfig:
 
     try:
         config = RepoConfig(**document, repo_path=project.config.parent)
-        versioned = config.registry.enable_online_feature_view_versioning
-    except (ValueError, TypeError, FeastError) as fault:
+        versioned = config.registry.enable_online_feature_view_versioning  # reads the registry's part as well
+    except (ValueError, TypeError, AttributeError, FeastError) as fault:
         raise _unreadable(project, fault) from fault
     kind = "sqlite" if config.online_store is None else config.online_store.type
-    if config.entity_key_serialization_version != _SERIALIZATION or versioned or kind != "sqlite":
+    if versioned or kind != "sqlite":
         raise UsageError(
             f"{project.config} asks for an online store that cannot be read",
-            cause=f"type must be sqlite, entity_key_serialization_version {_SERIALIZATION}, versioned views off",
+            cause="its type must be sqlite, and versioned views off",
         )
     return config
 

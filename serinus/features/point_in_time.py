@@ -91,7 +91,8 @@ def _database(limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
             try:
                 yield db
             except duckdb.Error as fault:
-                raise DataError("feature rows cannot be joined", cause=_first_line(fault)) from fault
+                hint = "allow the offline store more `memory`" if isinstance(fault, duckdb.OutOfMemoryException) else ""
+                raise DataError("feature rows cannot be joined", cause=_first_line(fault), hint=hint) from fault
 
 
 def _source(db: duckdb.DuckDBPyConnection, name: str, view: FeatureRows) -> str:

@@ -15,8 +15,13 @@ from serinus.features.feast_store import FeastProject, FeastStore
 
 TYPES = {
     "f32": Float32, "f64": Float64, "i32": Int32, "i64": Int64, "text": String, "flag": Bool, "at": UnixTimestamp,
-    "f32s": Array(Float32), "i64s": Array(Int64), "texts": Array(String),
+    "f32s": Array(Float32), "f64s": Array(Float64), "i32s": Array(Int32), "i64s": Array(Int64), "texts": Array(String),
+    "flags": Array(Bool), "ats": Array(UnixTimestamp),
 }  # fmt: skip
+
+
+def _time(number: int) -> pd.Timestamp:
+    return pd.Timestamp(1_000_000_000 + number, unit="s")
 
 
 def definitions(ttl: timedelta) -> ModuleType:
@@ -58,7 +63,8 @@ def row(key: str, value: object, day: int, number: int, **changes: object) -> di
     """A source row whose values all follow from `number`."""
     values: dict[str, object] = {
         "f32": number / 2, "f64": number / 3, "i32": number, "i64": number * 10**10, "text": f"t{number}",
-        "flag": number % 2 == 0, "at": pd.Timestamp(1_000_000_000 + number, unit="s"), "f32s": [number / 4, 0.0],
-        "i64s": [number, -number], "texts": [f"a{number}", ""],
+        "flag": number % 2 == 0, "at": _time(number), "f32s": [number / 4, 0.0], "f64s": [number / 3],
+        "i32s": [number], "i64s": [number, -number], "texts": [f"a{number}", ""], "flags": [True, False],
+        "ats": [_time(number), _time(0)],
     }  # fmt: skip
     return {key: value, "event_timestamp": pd.Timestamp("2024-01-01") + pd.Timedelta(days=day)} | values | changes

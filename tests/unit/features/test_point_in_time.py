@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serinus.features.point_in_time import FeatureRows, Limits, point_in_time
+from serinus.core.errors import DataError, UsageError
+from serinus.features.point_in_time import FeatureRows, Limits, point_in_time, rows_between
 
 START = pd.Timestamp("2024-01-01")
 KEYS, TIMES = st.integers(0, 3), st.integers(0, 12)
@@ -92,6 +93,113 @@ def test_duplicates_and_order_of_the_asked_rows_stay() -> None:
     assert _joined(events, [(2, 0, 3), (1, 0, 3), (2, 0, 3), (3, 0, 3)], 0, False) == [8.0, 7.0, 8.0, None]
 
 
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(EVENTS, TIMES, st.integers(0, 12), st.booleans())
+def test_rows_of_an_interval_and_the_latest_of_each_key(events: Any, start: int, hours: int, composite: bool) -> None:
+    keys = ["user", "item"] if composite else ["user"]
+    frame = _events(events).assign(number=np.arange(len(events)))
+    view = FeatureRows(
+        rows=pa.Table.from_pandas(frame, preserve_index=False), keys={key: key for key in keys},
+        features={"number": "number"}, timestamp="event_timestamp", created="created",
+    )  # fmt: skip
+    ends = _at(start).to_pydatetime(), _at(start + hours).to_pydatetime().replace(tzinfo=UTC)
+    found = {latest: rows_between(view, *ends, latest=latest, limits=Limits(threads=1)) for latest in (False, True)}
+    inside = [(n, *event) for n, event in enumerate(events) if start <= event[2] <= start + hours]
+    assert sorted(found[False]["number"].to_pylist()) == [event[0] for event in inside]
+    newest: dict[Any, Any] = {}
+    for n, user, item, t, c, _ in inside:
+        key = (user, item) if composite else user
+        newest[key] = max(newest.get(key, (-1, -1, -1)), (t, t + c, n))
+    assert sorted(found[True]["number"].to_pylist()) == sorted(n for _, _, n in newest.values())
+
+
+def _one(
+    at: pa.Array, valid: pa.Array, rows: dict[str, pa.Array] | None = None, key: pa.Array | None = None
+) -> pa.Table:
+    """Two asked rows against two feature rows of keys 1 and 2."""
+    keys = pa.array([1, 2], pa.int64())
+    entities = pa.table({"k": keys if key is None else key, "t": at})
+    table = pa.table({"k": keys, "ts": valid} | (rows or {"v": pa.array([1.0, 2.0])}))
+    features = {name: f"f_{name}" for name in table.column_names if name not in ("k", "ts")}
+    return point_in_time(entities, "t", [FeatureRows(table, {"k": "k"}, features, "ts")], Limits(threads=1))
+
+
+EXACT = pa.array([_at(1), _at(1)], pa.timestamp("us"))
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Karachi"])
+def test_times_of_every_kind_compare(unit: str, zone: str | None) -> None:
+    """Trap: DuckDB has no cast from nanoseconds with a zone, which is what pandas gives by default."""
+    times = EXACT.cast(pa.timestamp(unit, tz=zone))
+    assert _one(times, EXACT)["f_v"].to_pylist() == [1.0, 2.0]
+    assert _one(EXACT, times)["f_v"].to_pylist() == [1.0, 2.0]
+
+
+def test_null_keys_and_null_times_find_nothing_and_stay() -> None:
+    assert _one(EXACT, EXACT, key=pa.array([None, 2], pa.int64()))["f_v"].to_pylist() == [None, 2.0]
+    null = pa.array([None, _at(1)], pa.timestamp("us"))
+    assert _one(null, EXACT)["f_v"].to_pylist() == [None, 2.0]
+    assert _one(EXACT, null)["f_v"].to_pylist() == [None, 2.0]
+
+
+def test_lists_texts_and_flags_come_through() -> None:
+    rows = {
+        "list": pa.array([[1.0, None], []], pa.list_(pa.float32())),
+        "texts": pa.array([None, ["a", ""]], pa.list_(pa.string())),
+        "text": pa.array(["", None]),
+        "flag": pa.array([False, None]),
+        "at": EXACT.cast(pa.timestamp("ns", tz="UTC")),
+    }
+    found = _one(EXACT, EXACT, rows)
+    for name in ("list", "texts", "text", "flag"):
+        assert found[f"f_{name}"].to_pylist() == rows[name].to_pylist(), name
+    assert found["f_at"].cast(pa.timestamp("us", tz="UTC")).to_pylist() == [_at(1).tz_localize("UTC")] * 2
+
+
+def test_no_entity_rows_give_no_rows_with_all_columns() -> None:
+    none = pa.array([], pa.timestamp("us"))
+    found = point_in_time(
+        pa.table({"k": pa.array([], pa.int64()), "t": none}), "t",
+        [FeatureRows(pa.table({"k": [1], "ts": [_at(0)], "v": [1.0]}), {"k": "k"}, {"v": "v"}, "ts")],
+    )  # fmt: skip
+    assert found.column_names == ["k", "t", "v"]
+    assert len(found) == 0
+
+
+def test_little_memory_gives_the_same_and_too_little_is_told() -> None:
+    rng, count = np.random.default_rng(1), 200_000
+    rows = pa.table(
+        {
+            "k": rng.integers(0, 500, count),
+            "ts": np.datetime64(START, "us") + rng.permutation(count).astype("timedelta64[s]"),
+            "v": rng.random(count),
+        }
+    )
+    entities = pa.table({"k": rows["k"], "t": rows["ts"]})
+    view = FeatureRows(rows, {"k": "k"}, {"v": "v"}, "ts")
+    for memory in ("2GB", "40MB"):
+        found = point_in_time(entities, "t", [view], Limits(threads=1, memory=memory))
+        assert found["v"].to_numpy().tolist() == rows["v"].to_numpy().tolist(), memory
+    with pytest.raises(DataError, match="cannot be joined") as told:
+        point_in_time(entities, "t", [view], Limits(threads=1, memory="2MB"))
+    assert "memory" in told.value.hint
+
+
+def test_rows_that_cannot_be_joined_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "it's.parquet"
+    _write(path, _events([(1, 0, 2, 0, 7)]))
+    entities = pa.table({"user": ["one"], "t": EXACT[:1]})
+    good = FeatureRows(path, {"user": "user"}, {"value": "value"}, "event_timestamp")
+    with pytest.raises(DataError, match="feature rows cannot be joined"):
+        point_in_time(entities, "t", [good])
+    with pytest.raises(DataError, match=r"it's.parquet lack the columns other"):
+        point_in_time(entities, "t", [FeatureRows(path, {"user": "user"}, {"other": "o"}, "event_timestamp")])
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"it's.parquet cannot be read"):
+        point_in_time(entities, "t", [good])
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Feast, once with its own duckdb store and once with ours, over the same two views."""
@@ -165,5 +273,47 @@ def test_through_feast_equal_to_its_duckdb_store_and_to_the_oracle(
     _write(stores["folder"] / "pairs.parquet", _events(pairs))
     ours, theirs = _retrieve(stores["ours"], asked), _retrieve(stores["duckdb"], asked)
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
-    expected = [np.nan if one is None else one for one in _oracle(events, asked, 3, False)]
-    np.testing.assert_array_equal(ours["users__value"].astype(float), expected)
+    for column, history, ttl, composite in (("users__value", events, 3, False), ("pairs__value", pairs, 0, True)):
+        expected = [np.nan if one is None else one for one in _oracle(history, asked, ttl, composite)]
+        np.testing.assert_array_equal(ours[column].astype(float), expected, err_msg=column)
+
+
+def test_pulling_through_feasts_interface(stores: dict[str, Any]) -> None:
+    """What Feast asks of an offline store besides retrieval."""
+    events = [(1, 0, 2, 0, 7), (1, 0, 4, 0, 8), (2, 0, 3, 0, None)]
+    _write(stores["folder"] / "users.parquet", _events(events))
+    store = stores["ours"]
+    source, offline = store.get_feature_view("users").batch_source, store._get_provider().offline_store
+    ends = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 3, tzinfo=UTC)
+    columns = (store.config, source, ["user"], ["value"], "event_timestamp", "created")
+    assert offline.pull_latest_from_table_or_query(*columns, *ends).to_df()["user"].tolist() == [1, 2]
+    assert len(offline.pull_all_from_table_or_query(*columns, *ends).to_df()) == 2
+    assert len(offline.pull_all_from_table_or_query(*columns).to_arrow()) == 3
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ("SELECT 1", "need a data frame"),
+        (pd.DataFrame({"n": [1], "event_timestamp": [START]}), "entity rows lack the keys"),
+        (pd.DataFrame({"user": [1], "item": [1]}), "need a column event_timestamp"),
+    ],
+    ids=["query", "keys", "time"],
+)
+def test_entity_rows_that_cannot_be_used_are_told(stores: dict[str, Any], frame: Any, message: str) -> None:
+    store = stores["ours"]
+    views, refs = [store.get_feature_view("users")], ["users:value"]
+    with pytest.raises(UsageError, match=message):
+        store._get_provider().offline_store.get_historical_features(
+            store.config, views, refs, frame, store.registry, "ours"
+        )
+
+
+def test_on_demand_views_are_refused_and_not_left_out(stores: dict[str, Any]) -> None:
+    store = stores["ours"]
+    frame = pd.DataFrame({"user": [1], "event_timestamp": [START]})
+    views, refs = [store.get_feature_view("users")], ["users:value", "computed:ratio"]
+    with pytest.raises(UsageError, match="does not compute computed"):
+        store._get_provider().offline_store.get_historical_features(
+            store.config, views, refs, frame, store.registry, "ours"
+        )
