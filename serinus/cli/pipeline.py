@@ -17,6 +17,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from serinus.cli.output import command, err, out, show_error, show_json, show_table
+from serinus.core.card import asked_candidates
 from serinus.core.errors import Conflict, NotFound, SerinusError
 from serinus.core.run import RunRecord, StepError
 from serinus.wiring.journal import Journal
@@ -41,6 +42,7 @@ def run(
 
     project = open_project()
     loaded = project.problem(problem)
+    asked_candidates(register, loaded.card)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if resume and not (project.home / "runs" / resume).is_dir():
         raise NotFound(f"no run {resume} to resume", hint="a run's name is shown when it starts")
@@ -78,6 +80,7 @@ def submit(
 
     project = open_project()
     card = project.problem(problem).card
+    asked_candidates(register, card)
     package = compile_training(card, project.home / "compiled" / package_name(problem))
     submission = Submission(
         package=package,

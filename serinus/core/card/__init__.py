@@ -6,7 +6,7 @@ Invariant: a card that loads is complete; what later stages read from it has alr
 from serinus.core.card.data import Candidate, Data, Selection, Splits, Window
 from serinus.core.card.framing import Framing, Kind
 from serinus.core.card.operation import GateRule, Operation
-from serinus.core.card.problem import Problem, parse_card
+from serinus.core.card.problem import Problem, asked_candidates, parse_card
 from serinus.core.card.requirements import Kpi, Requirements
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "Selection",
     "Splits",
     "Window",
+    "asked_candidates",
     "parse_card",
 ]

@@ -12,8 +12,9 @@ from serinus.core.card.data import Data
 from serinus.core.card.framing import Framing, Kind
 from serinus.core.card.operation import Operation
 from serinus.core.card.requirements import Requirements
-from serinus.core.errors import CardError
+from serinus.core.errors import CardError, UsageError
 
+CHOSEN = "chosen"
 _RANKING_ONLY = {"hits_at_k", "top_1", "any_hit_at_k"}
 
 
@@ -41,6 +42,18 @@ class Problem(CardPart):
             if missing:
                 raise ValueError(f"gate {gate.name} names unknown baselines {', '.join(missing)}")
         return self
+
+
+def asked_candidates(wanted: str, card: Problem) -> tuple[str, ...]:
+    """The names in `linear,chosen`, in that order, each once. Raises `UsageError` for a name the card does not have."""
+    names = [one.name for one in card.data.candidates]
+    asked = [part.strip() for part in wanted.split(",") if part.strip()]
+    unknown = sorted(set(asked) - {*names, CHOSEN})
+    if unknown or not asked:
+        raise UsageError(
+            f"cannot register {', '.join(unknown) or 'nothing'}", hint=f"give {CHOSEN}, or any of: {', '.join(names)}"
+        )
+    return tuple(dict.fromkeys(asked))
 
 
 def parse_card(raw: object, *, where: str = "problem.yaml") -> Problem:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from serinus.core.card import Problem
+from serinus.core.card import Problem, asked_candidates
+from serinus.core.card.problem import CHOSEN
 from serinus.core.errors import BundleError, SerinusError, UsageError
 from serinus.core.verdict import Check
 from serinus.features.inputs import columns_of
@@ -97,15 +98,9 @@ def judge_candidates(
 
 
 def wanted_candidates(wanted: str, card: Problem, evaluation: Evaluation) -> list[str]:
-    """The candidates of `--register linear,chosen`, in that order, each once. Raises `UsageError` for unknown ones."""
-    names = [one.name for one in card.data.candidates]
-    asked = [part.strip() for part in wanted.split(",") if part.strip()]
-    unknown = sorted(set(asked) - {*names, "chosen"})
-    if unknown or not asked:
-        raise UsageError(
-            f"cannot register {', '.join(unknown) or 'nothing'}", hint=f"give chosen, or any of: {', '.join(names)}"
-        )
-    return list(dict.fromkeys(evaluation.chosen if name == "chosen" else name for name in asked))
+    """The candidates of `--register linear,chosen`, in that order, each once, with `chosen` resolved."""
+    asked = asked_candidates(wanted, card)
+    return list(dict.fromkeys(evaluation.chosen if name == CHOSEN else name for name in asked))
 
 
 def read_evaluation(folder: Path) -> Evaluation:

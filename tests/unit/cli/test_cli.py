@@ -88,6 +88,17 @@ def test_resuming_an_unknown_run_ends_with_4(renewal_project: Path) -> None:
     assert run("pipeline", "run", "renewal", "--resume", "gone").exit_code == 4
 
 
+@pytest.mark.parametrize("wanted", ["best", "linear,best", ","])
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_candidates_that_the_card_does_not_have_are_refused_at_once(
+    renewal_project: Path, verb: str, wanted: str
+) -> None:
+    found = run("pipeline", verb, "renewal", "--register", wanted)
+    assert found.exit_code == 2
+    assert "cannot register" in found.stderr
+    assert not (renewal_project / ".serinus").exists()
+
+
 def test_every_command_has_json() -> None:
     import typer.main
 
