@@ -1,7 +1,8 @@
 """The point-in-time join against Feast's own offline stores: `python benchmarks/pit_join.py [--quick]`.
 
-Cases: 100k entity rows against 1M rows in each of three views, and retail's own item side. Values must be equal; rows
-that a peer loses are counted.
+Cases: 100k entity rows against 1M rows in each of three views, and retail's own item side. Values must equal those of
+Feast's duckdb store; rows that the default store (dask) loses or answers otherwise are counted. Best of three runs, one
+of dask.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,35 +23,53 @@ from _bench import finish, timed
 VIEWS, FEATURES = 3, 5
 ENTITIES, ROWS, KEYS = 100_000, 1_000_000, 10_000
 QUICK = 20
+RUNS = {"ours": 3, "duckdb": 3, "dask": 1}
 OURS = "serinus.features.offline_store.DuckDBOfflineStore"
 
 
 def main(arguments: list[str]) -> None:
     """Runs both cases and writes the results."""
-    warnings.simplefilter("ignore")
     scale = QUICK if "--quick" in arguments else 1
     rows, notes = [], {}
-    with tempfile.TemporaryDirectory() as name:
-        for case, build in (("100k x 1M, 3 views", synthetic), ("retail items", retail)):
-            folder = Path(name) / case.replace(" ", "_").replace(",", "")
+    with tempfile.TemporaryDirectory() as home:
+        size = f"{ENTITIES // scale // 1000}k x {ROWS // scale // 1000}k, {VIEWS} views"
+        for case, build in ((size, synthetic), ("retail items", retail)):
+            folder = Path(home) / build.__name__
             folder.mkdir()
             frame, stores, refs = build(folder, scale)
             found, took = {}, {}
-            for store_name, store in stores.items():
-                found[store_name], took[store_name] = timed(partial(retrieve, store, frame, refs))
-            reference = found["ours"]
+            for name, store in stores.items():
+                found[name], took[name] = best(partial(retrieve, store, frame, refs), RUNS[name])
+            assert len(found["ours"]) == len(frame)
+            check_equal(found["ours"], found["duckdb"])
+            notes[f"{case}, values"] = "equal to feast duckdb"
             for peer in [name for name in stores if name != "ours"]:
                 rows.append((case, f"seconds, against feast {peer}", took["ours"], took[peer]))
                 notes[f"{case}, rows out of feast {peer}"] = f"{len(found[peer]):,} of {len(frame):,}"
-            assert len(reference) == len(frame)
-            check_equal(reference, found["duckdb"])
-            notes[f"{case}, values"] = "equal to feast duckdb"
+            if "dask" in found:
+                notes[f"{case}, rows of feast dask that differ"] = f"{differing(found['ours'], found['dask']):,}"
     finish("pit_join", rows, notes)
 
 
 def retrieve(store: Any, frame: pd.DataFrame, refs: list[str]) -> pd.DataFrame:
-    """One point-in-time retrieval through Feast."""
-    return store.get_historical_features(frame, refs, full_feature_names=True).to_df()
+    """One point-in-time retrieval through Feast, whose dependencies warn of each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return store.get_historical_features(frame, refs, full_feature_names=True).to_df()
+
+
+def best(run: Callable[[], pd.DataFrame], runs: int) -> tuple[pd.DataFrame, float]:
+    """The result, and the shortest of its times."""
+    results = [timed(run) for _ in range(runs)]
+    return results[0][0], min(took for _, took in results)
+
+
+def differing(ours: pd.DataFrame, theirs: pd.DataFrame) -> int:
+    """Rows that came back from a store with another value of any feature."""
+    both = ours.merge(theirs, on="n", suffixes=("", "_theirs"))
+    features = [name for name in ours.columns if f"{name}_theirs" in both and "__" in name]
+    a, b = (both[[name + end for name in features]].to_numpy(dtype=float) for end in ("", "_theirs"))
+    return int((~((a == b) | (np.isnan(a) & np.isnan(b)))).any(axis=1).sum())
 
 
 def check_equal(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
@@ -147,7 +167,9 @@ def stores(folder: Path, objects: list[Any], peers: tuple[str, ...]) -> dict[str
             entity_key_serialization_version=3,
         )  # fmt: skip
         opened[name] = FeatureStore(config=config)
-        opened[name].apply(objects)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened[name].apply(objects)
     return opened
 
 

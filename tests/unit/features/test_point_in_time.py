@@ -71,7 +71,7 @@ def _joined(events: Any, asked: list[tuple[int, int, int]], ttl: int, composite:
     ]
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(EVENTS, ASKED, st.sampled_from([0, 3]), st.booleans())
 def test_equal_to_the_oracle(events: Any, asked: Any, ttl: int, composite: bool) -> None:
     assert _joined(events, asked, ttl, composite) == _oracle(events, asked, ttl, composite)
@@ -93,7 +93,7 @@ def test_duplicates_and_order_of_the_asked_rows_stay() -> None:
     assert _joined(events, [(2, 0, 3), (1, 0, 3), (2, 0, 3), (3, 0, 3)], 0, False) == [8.0, 7.0, 8.0, None]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(EVENTS, TIMES, st.integers(0, 12), st.booleans())
 def test_rows_of_an_interval_and_the_latest_of_each_key(events: Any, start: int, hours: int, composite: bool) -> None:
     keys = ["user", "item"] if composite else ["user"]
