@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from serinus.core.events import Event, Stream
+
 
 class BundleStore(Protocol):
     """Immutable bundles by content."""
@@ -104,3 +106,13 @@ class Deployer(Protocol):
 
     def wanted(self, problem: str) -> int | None:
         """The version wanted now, or None."""
+
+
+class EventSink(Protocol):
+    """Where predictors and the collector write (D10)."""
+
+    def append(self, stream: Stream, events: Sequence[Event]) -> None:
+        """Returns when the rows are on disk, all of them. Raises `Unavailable` when that failed: none counts then.
+
+        Rows of one call become visible together. Writing a row again is harmless: readers fold rows by id.
+        """

@@ -1,0 +1,27 @@
+"""The bucket of a unit: the one function that caller, predictor and shell recipe must agree on (D2).
+
+Invariant: a function of (salt, unit) alone; the salt belongs to the service and never changes.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+BUCKETS = 1000
+HEADER = "x-serinus-bucket"
+# 56 bits fit the signed 64-bit arithmetic of a shell; their remainder is off by at most 1000 / 2**56.
+_BYTES = 7
+
+
+def bucket_of(salt: str, unit: str) -> int:
+    """0 to 999: BLAKE2b (7 bytes, big-endian) of salt and unit, modulo 1000.
+
+    In a shell: `echo $((0x$(printf '%s%s' "$salt" "$unit" | b2sum -l 56 | cut -c1-14) % 1000))`.
+    """
+    digest = blake2b(f"{salt}{unit}".encode(), digest_size=_BYTES).digest()
+    return int.from_bytes(digest, "big") % BUCKETS
+
+
+def bucket_header(salt: str, unit: str) -> dict[str, str]:
+    """The header by which a route keeps this unit on one arm: three digits."""
+    return {HEADER: f"{bucket_of(salt, unit):03d}"}
