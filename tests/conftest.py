@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 - before Feast, whose import would make all registries share their values
 import pytest
 import yaml
 

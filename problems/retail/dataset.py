@@ -266,3 +266,28 @@ def _as_tables(lists: list[tuple[int, Ints, Ints]], known: pd.DataFrame, daily: 
     rows["item"] = daily.items[rows["code"]].astype(object)
     rows = rows.sort_values(["request", "item"], kind="stable", ignore_index=True)
     return Requests(asked.drop(columns="visit"), rows[["request", "item", "label", "value"]])
+
+
+def outcomes(tables: Mapping[str, pd.DataFrame], asked: Requests, card: Problem) -> pd.DataFrame:
+    """What was really bought in each visit, at the time of its invoice line; and that a customer came at all."""
+    known = tables["sales"][tables["sales"]["visit"] >= 0]
+    firsts = known.drop_duplicates("visit").set_index("visit")
+    ids = pd.Series(_request_ids(firsts), index=firsts.index)
+    bought = known.groupby(["visit", "item"], sort=True).agg(
+        unit=("customer", "first"), value=("revenue", "sum"), at=("at", "min")
+    )
+    bought = bought.reset_index().assign(name=card.framing.label.name)
+    bought["request_id"] = ids.loc[bought["visit"]].to_numpy()
+    bought = bought[bought["request_id"].isin(asked.requests["request_id"])]
+    visits = pd.DataFrame(
+        {
+            "unit": firsts["customer"],
+            "value": known.groupby("visit")["revenue"].sum(),
+            "at": firsts["at"],
+            "name": "visit",
+            "item": "",
+            "request_id": "",
+        }
+    )
+    found = pd.concat([bought.drop(columns="visit"), visits], ignore_index=True)
+    return found.assign(unit=found["unit"].astype(str)).sort_values(["at", "unit", "name", "item"], ignore_index=True)

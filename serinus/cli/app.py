@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from serinus.cli import features, model, pipeline, problem
+from serinus.cli import features, model, pipeline, problem, serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,9 @@ app.add_typer(problem.app, name="problem", help="Problem cards: check one, or wr
 app.add_typer(features.app, name="features", help="Feature store: build, materialize, look up.")
 app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
 app.add_typer(model.app, name="model", help="Registered model versions and their aliases.")
+app.command()(serving.serve)
+app.command()(serving.predict)
+app.command()(serving.bucket)
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ def list_versions(problem: str, as_json: Json = False) -> None:
     project = open_project()
     project.problem(problem)
     versions = registry(project).versions(problem)
-    wanted = deployer(project).wanted(problem)
+    service = deployer(project).service(problem)
+    wanted = service.version if service else None
     if as_json:
         show_json({"model": problem, "wanted_version": wanted, "versions": [_plain(one) for one in versions]})
         return

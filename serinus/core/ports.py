@@ -98,14 +98,24 @@ class Registry(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Service:
+    """A problem's service: the version wanted in it, where its bundle is, and the salt of its buckets (D2)."""
+
+    problem: str
+    version: int
+    storage_uri: str
+    salt: str
+
+
 class Deployer(Protocol):
     """Says which version of a problem's model is wanted in service (D18)."""
 
     def want(self, problem: str, version: int, storage_uri: str) -> None:
-        """Writes the wanted version; idempotent."""
+        """Writes the wanted version; idempotent. The service's salt is drawn with its first version and stays."""
 
-    def wanted(self, problem: str) -> int | None:
-        """The version wanted now, or None."""
+    def service(self, problem: str) -> Service | None:
+        """The service as it is wanted now, or None when no version ever was."""
 
 
 class EventSink(Protocol):

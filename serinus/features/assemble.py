@@ -6,6 +6,7 @@ stored features change at midnight only (D11, D13).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,8 +28,18 @@ class HistoricalSource(Protocol):
         """The same for items."""
 
 
-def assemble(requests: pd.DataFrame, rows: pd.DataFrame, source: HistoricalSource, *, with_items: bool) -> Batch:
-    """The batch of `rows` (columns request, item), in their order; `requests` as in `serinus.features.dataset`."""
+def assemble(
+    requests: pd.DataFrame,
+    rows: pd.DataFrame,
+    source: HistoricalSource,
+    *,
+    with_items: bool,
+    context_names: Sequence[str] = (),
+) -> Batch:
+    """The batch of `rows` (columns request, item), in their order; `requests` as in `serinus.features.dataset`.
+
+    `context_names` are columns of `requests`: what the requests themselves carried.
+    """
     as_of = requests["as_of"].to_numpy().astype("datetime64[us]")
     day = as_of.astype("datetime64[D]")
     of_row = rows["request"].to_numpy()
@@ -37,7 +48,8 @@ def assemble(requests: pd.DataFrame, rows: pd.DataFrame, source: HistoricalSourc
     if with_items:
         item, item_row = _lookup(rows["item"].to_numpy(dtype=object), day[of_row], source.item_side)
     seconds = as_of.astype(np.int64) / 1e6
-    return Batch(entity, item, entity_row[of_row], item_row, seconds[of_row])
+    context = {name: requests[name].to_numpy(dtype=np.float64)[of_row] for name in context_names}
+    return Batch(entity, item, entity_row[of_row], item_row, seconds[of_row], context)
 
 
 class _Find(Protocol):

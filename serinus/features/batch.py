@@ -8,7 +8,7 @@ or an empty list, never zero; defaults are applied by the transforms alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -59,6 +59,7 @@ class Side:
 class Batch:
     """n rows to score: row i pairs entity `entity_row[i]` with item `item_row[i]` at `as_of[i]` (epoch seconds).
 
+    `context` holds the values that the requests themselves carried, one a row, NaN where none was given.
     `item` is None for problems of kind `scoring`; then `item_row` is all zeros and never read.
     """
 
@@ -67,10 +68,12 @@ class Batch:
     entity_row: Ints
     item_row: Ints
     as_of: Floats
+    context: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.entity_row)
 
     def rows(self, keep: Ints) -> Batch:
         """The same looked-up values, for some of the rows only."""
-        return Batch(self.entity, self.item, self.entity_row[keep], self.item_row[keep], self.as_of[keep])
+        context = {name: values[keep] for name, values in self.context.items()}
+        return Batch(self.entity, self.item, self.entity_row[keep], self.item_row[keep], self.as_of[keep], context)

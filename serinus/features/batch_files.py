@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from serinus.features.batch import Batch, Column, Floats, Objects, Ragged, Side
 
 _ENTITY, _ITEM, _ROWS = "entity.parquet", "item.parquet", "rows.parquet"
+_CONTEXT = "context:"
 
 
 def write_batch(folder: Path, batch: Batch) -> None:
@@ -23,6 +24,7 @@ def write_batch(folder: Path, batch: Batch) -> None:
     if batch.item is not None:
         _write_side(folder / _ITEM, batch.item)
     rows = {"entity_row": batch.entity_row, "item_row": batch.item_row, "as_of": batch.as_of}
+    rows |= {_CONTEXT + name: values for name, values in batch.context.items()}
     pq.write_table(pa.table(rows), folder / _ROWS, compression="zstd")
 
 
@@ -31,7 +33,10 @@ def read_batch(folder: Path) -> Batch:
     rows = pq.read_table(folder / _ROWS)
     item = _read_side(folder / _ITEM) if (folder / _ITEM).exists() else None
     entity_row, item_row = (rows[name].to_numpy().astype(np.int64) for name in ("entity_row", "item_row"))
-    return Batch(_read_side(folder / _ENTITY), item, entity_row, item_row, rows["as_of"].to_numpy())
+    context = {
+        name.removeprefix(_CONTEXT): rows[name].to_numpy() for name in rows.column_names if name.startswith(_CONTEXT)
+    }
+    return Batch(_read_side(folder / _ENTITY), item, entity_row, item_row, rows["as_of"].to_numpy(), context)
 
 
 def _write_side(path: Path, side: Side) -> None:

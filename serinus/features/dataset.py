@@ -29,13 +29,33 @@ class Cleaned:
 class Requests:
     """Recorded requests and the rows to score in each.
 
-    `requests`: request_id (str, unique), entity, unit, as_of (datetime64[us], UTC without zone), sorted by request_id.
+    `requests`: request_id (str, unique), entity, unit, as_of (datetime64[us], UTC without zone), sorted by request_id;
+    and a number column for each value that the card's requests carry (framing.request.context).
     `rows`: request (position in `requests`), item (str; empty for kind scoring), label (0 or 1), value (float, what the
     positive was worth; 0 for negatives), sorted by request and item.
     """
 
     requests: pd.DataFrame
     rows: pd.DataFrame
+
+
+def labelled_outcomes(asked: Requests, card: Problem) -> pd.DataFrame:
+    """What happened, as far as the labels tell: each positive row becomes known when its label has matured.
+
+    Columns: request_id (empty for what a unit does outside of a request), unit, name, item, value, at (datetime64[us]).
+    """
+    positive = asked.rows[asked.rows["label"] == 1]
+    about = asked.requests.iloc[positive["request"].to_numpy()].reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "request_id": about["request_id"],
+            "unit": about["unit"].astype(str),
+            "name": card.framing.label.name,
+            "item": positive["item"].to_numpy(),
+            "value": positive["value"].to_numpy(dtype=float),
+            "at": about["as_of"] + card.framing.label.maturity,
+        }
+    )
 
 
 class ProblemCode(Protocol):
@@ -48,6 +68,9 @@ class ProblemCode(Protocol):
 
     def requests(self, tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:
         """Recorded requests with their candidates and labels, of the card's splits."""
+
+    def outcomes(self, tables: Mapping[str, pd.DataFrame], asked: Requests, card: Problem) -> pd.DataFrame:
+        """What happened after the recorded requests, and when; see `labelled_outcomes`, the default."""
 
     def views(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
         """Source rows of each Feast view; `event_timestamp` is the day on which a row may first be used."""
@@ -67,6 +90,11 @@ class LoadedProblemCode:
     def requests(self, tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:
         """See `ProblemCode`."""
         return cast(Requests, self._dataset.requests(tables, card))
+
+    def outcomes(self, tables: Mapping[str, pd.DataFrame], asked: Requests, card: Problem) -> pd.DataFrame:
+        """See `ProblemCode`."""
+        own = getattr(self._dataset, "outcomes", None)
+        return labelled_outcomes(asked, card) if own is None else cast(pd.DataFrame, own(tables, asked, card))
 
     def views(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
         """See `ProblemCode`."""

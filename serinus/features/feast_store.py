@@ -35,6 +35,7 @@ from serinus.features.sides import lookup_time
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
 
+_PROMETHEUS_FILES = "PROMETHEUS_MULTIPROCESS_DIR"
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_TYPES = ("STRING", "INT32", "INT64")
 _SCALARS = ("Bool", "Float32", "Float64", "Int32", "Int64", "String", "UnixTimestamp")
@@ -53,14 +54,19 @@ def _load_feast() -> None:
     """
     if "feast" in sys.modules:
         return
+    # Feast sets a variable that switches Prometheus' client, when imported later, to files that all registries share.
+    import prometheus_client  # noqa: F401
     import typeguard
 
+    before = os.environ.get(_PROMETHEUS_FILES)
     real = typeguard.typechecked
     typeguard.typechecked = _unchanged
     try:
         import feast  # noqa: F401 - imported for its effect
     finally:
         typeguard.typechecked = real
+        if before is None:
+            os.environ.pop(_PROMETHEUS_FILES, None)
 
 
 def _unchanged(target: Any = None, **_: object) -> Any:  # noqa: ANN401 - stands in for a decorator

@@ -71,6 +71,14 @@ class Clock(_Input):
     part: Literal["hour", "weekday"]
 
 
+class Given(_Input):
+    """A number that the request itself carries: one of the card's `framing.request.context`."""
+
+    op: Literal["given"] = "given"
+    of: InputName
+    scale: Literal["raw", "log"] = "raw"
+
+
 class History(_Input):
     """What the entity's list-valued history says of this row's item, or of its group (category).
 
@@ -91,7 +99,7 @@ class History(_Input):
     scale: Literal["raw", "log"] = "raw"
 
 
-Input = Annotated[Value | DaysSince | Equals | Ratio | Cosine | Clock | History, Field(discriminator="op")]
+Input = Annotated[Value | DaysSince | Equals | Ratio | Cosine | Clock | Given | History, Field(discriminator="op")]
 Inputs = tuple[Input, ...]
 INPUTS: TypeAdapter[Inputs] = TypeAdapter(tuple[Input, ...])
 

@@ -84,6 +84,15 @@ class OnlineReader:
         moment = lookup_time(as_of).timestamp()
         return {entity: self._lookup(entity, ids[entity], rows, moment) for entity in ids}
 
+    def nothing(self, ids: Mapping[str, Sequence[str]]) -> dict[str, Lookup]:
+        """What a read gives when no id has a row: for requests that go on while the store cannot be reached."""
+        return {
+            entity: self._lookup(
+                entity, asked, {view.name: [None] * len(asked) for view in self._service.of_entity(entity)}, 0.0
+            )
+            for entity, asked in ids.items()
+        }
+
     def _lookup(
         self, entity: str, ids: Sequence[str], stored: Mapping[str, list[StoredRow | None]], moment: float
     ) -> Lookup:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serinus.core.errors import DataError
 from serinus.features.batch import Batch, Column, Floats, Ints, Objects, Ragged
 from serinus.features.history import HistoryIndex
-from serinus.features.inputs import Clock, Cosine, DaysSince, Equals, History, Inputs, Ratio, Value
+from serinus.features.inputs import Clock, Cosine, DaysSince, Equals, Given, History, Inputs, Ratio, Value
 
 Matrix = NDArray[np.float32]
 DAY = 86_400.0
@@ -151,6 +151,12 @@ def _clock(one: Clock, rows: _Rows) -> Floats:
     return (np.floor(rows.batch.as_of / DAY) + _EPOCH_WEEKDAY) % 7
 
 
+def _given(one: Given, rows: _Rows) -> Floats:
+    if one.of not in rows.batch.context:
+        raise DataError(f"no request carries {one.of}", hint="name it in framing.request.context of the card")
+    return _scaled(rows.batch.context[one.of], one.scale)
+
+
 def _history(one: History, rows: _Rows) -> Floats:
     index = rows.history(one.keys, one.match)
     if one.measure == "any":
@@ -190,5 +196,6 @@ _EVALUATE: dict[type, Callable[[Any, _Rows], Floats]] = {
     Ratio: _ratio,
     Cosine: _cosine,
     Clock: _clock,
+    Given: _given,
     History: _history,
 }

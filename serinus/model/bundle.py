@@ -20,7 +20,7 @@ from serinus.core.errors import BundleError
 from serinus.model.scorers import Scorer, load_scorer
 
 MANIFEST = "bundle.json"
-FORMAT: Literal["serinus.bundle/1"] = "serinus.bundle/1"
+FORMAT: Literal["serinus.bundle/2"] = "serinus.bundle/2"
 PARITY_TOLERANCE = 1e-9
 
 
@@ -29,11 +29,22 @@ class _Part(BaseModel):
 
 
 class FeatureSource(_Part):
-    """Where the inputs are looked up: the feature service, a hash of its definitions, and the columns it must give."""
+    """Where the inputs are looked up: the feature service, its definitions with their hash, and the columns needed.
+
+    `definitions` is a serialized `ServiceInfo` of serinus.features: a predictor needs no feature registry.
+    """
 
     service: str
     service_hash: str
     columns: tuple[str, ...]
+    definitions: dict[str, Any] = Field(default_factory=dict)
+
+
+class RequestShape(_Part):
+    """What a request may hold: how many items, and which values of its own."""
+
+    max_items: int = 1
+    context: tuple[str, ...] = ()
 
 
 class InputProfile(_Part):
@@ -68,7 +79,7 @@ class Lineage(_Part):
 class Manifest(_Part):
     """`bundle.json`. `inputs` are the serialized inputs of serinus.features, in the order of the matrix columns."""
 
-    format: Literal["serinus.bundle/1"] = FORMAT
+    format: Literal["serinus.bundle/2"] = FORMAT
     problem: str
     problem_kind: Literal["ranking", "scoring"]
     entity: str
@@ -77,6 +88,7 @@ class Manifest(_Part):
     scorer: str
     inputs: tuple[dict[str, Any], ...]
     features: FeatureSource
+    request: RequestShape = RequestShape()
     calibration: Calibration
     profile: tuple[InputProfile, ...]
     golden: Golden

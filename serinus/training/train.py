@@ -16,7 +16,16 @@ from serinus.core.calibration import Calibration, fit_platt
 from serinus.core.card import Candidate, Problem
 from serinus.features.inputs import Inputs
 from serinus.features.transforms import Matrix
-from serinus.model.bundle import Bundle, FeatureSource, Golden, Lineage, Manifest, read_bundle, write_bundle
+from serinus.model.bundle import (
+    Bundle,
+    FeatureSource,
+    Golden,
+    Lineage,
+    Manifest,
+    RequestShape,
+    read_bundle,
+    write_bundle,
+)
 from serinus.model.scorers import Scorer
 from serinus.training.dataset import Split, TrainingSet
 from serinus.training.fit import Sample, fit
@@ -79,6 +88,7 @@ def _recent(held_out: Split, card: Problem) -> Split:
 
 
 def _manifest(job: TrainingJob, inputs: Inputs, rows: Matrix, calibration: Calibration, scorer: Scorer) -> Manifest:
+    asked = job.card.framing.request
     golden = rows[np.linspace(0, len(rows) - 1, min(GOLDEN_ROWS, len(rows))).astype(int)]
     draft = Manifest(
         problem=job.card.name,
@@ -89,6 +99,7 @@ def _manifest(job: TrainingJob, inputs: Inputs, rows: Matrix, calibration: Calib
         scorer=scorer.kind,
         inputs=tuple(one.model_dump() for one in inputs),
         features=job.source,
+        request=RequestShape(max_items=asked.max_items, context=asked.context),
         calibration=calibration,
         profile=profiles(inputs, rows),
         golden=Golden(rows=(), probabilities=()),

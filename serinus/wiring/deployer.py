@@ -1,47 +1,66 @@
-"""The embedded deployer: a service is a file that names the wanted version (D18).
+"""The embedded deployer: a service is a file that names the wanted version (D18) and keeps the salt of its buckets.
 
-Invariant: the file is replaced as a whole, so a reader sees one wanted version, old or new.
+Invariant: the file is replaced as a whole, so a reader sees one wanted version, old or new; the salt never changes.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from serinus.core.errors import DataError
+from serinus.core.ports import Service
 from serinus.wiring.journal import write_atomically
+
+_SALT_BYTES = 8
+
+
+def _new_salt() -> str:
+    return secrets.token_hex(_SALT_BYTES)
 
 
 class FileDeployer:
     """`Deployer` on a folder: `<folder>/<problem>.json`."""
 
-    def __init__(self, folder: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._folder, self._now = folder, now
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        new_salt: Callable[[], str] = _new_salt,
+    ) -> None:
+        self._folder, self._now, self._new_salt = folder, now, new_salt
 
     def want(self, problem: str, version: int, storage_uri: str) -> None:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
-        if self.wanted(problem) == version:
+        known = self.service(problem)
+        if known is not None and (known.version, known.storage_uri) == (version, storage_uri):
             return
         document = {
             "problem": problem,
             "wanted_version": version,
             "storage_uri": storage_uri,
+            "salt": known.salt if known else self._new_salt(),
             "since": self._now().isoformat(timespec="seconds"),
         }
         write_atomically(self._path(problem), json.dumps(document, indent=1) + "\n")
 
-    def wanted(self, problem: str) -> int | None:
-        """The version wanted now, or None. Raises `DataError` when the file is damaged."""
+    def service(self, problem: str) -> Service | None:
+        """The service as it is wanted now, or None. Raises `DataError` when the file is damaged."""
         path = self._path(problem)
         if not path.exists():
             return None
         try:
-            return int(json.loads(path.read_text(encoding="utf-8"))["wanted_version"])
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return Service(problem, int(found["wanted_version"]), str(found["storage_uri"]), str(found["salt"]))
         except (ValueError, KeyError, TypeError) as fault:
             raise DataError(
-                f"service file {path} is damaged", cause=str(fault), hint="delete it and deploy again"
+                f"service file {path} is damaged",
+                cause=str(fault),
+                hint="delete it and deploy again; the new salt then assigns every unit anew",
             ) from fault
 
     def _path(self, problem: str) -> Path:

@@ -41,11 +41,16 @@ class Candidates(CardPart):
 
 
 class Label(CardPart):
-    """The outcome to predict; a row is used only when its window of maturity has closed."""
+    """The outcome to predict: known, and closed, when `maturity` has passed since the request.
+
+    Live outcomes of this name belong to a request by its id, or, where callers cannot carry it, to the unit's requests
+    of the last `maturity`.
+    """
 
     name: Name
     positive: Annotated[str, Field(min_length=3)]
     maturity: Duration = timedelta(0)
+    attribution: Literal["request", "unit"] = "request"
 
 
 class Framing(CardPart):

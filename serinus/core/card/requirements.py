@@ -25,17 +25,23 @@ KpiFormula = Literal[
 
 
 class Kpi(CardPart):
-    """One measure of a rollout. Margins are relative to the stable arm's mean (0.10 = ten per cent)."""
+    """One measure of a rollout. Margins are relative to the stable arm's mean (0.10 = ten per cent).
+
+    A goal must be shown not to be worse, a guardrail must not be shown to be worse, and a report is measured only.
+    `window` is how long outcomes count (the label's maturity when not given), `outcome` the name of those that count
+    (the label's when not given).
+    """
 
     name: Name
     formula: KpiFormula
     direction: Direction
-    role: Literal["goal", "guardrail"]
+    role: Literal["goal", "guardrail", "report"]
     per: Literal["unit", "request"]
     k: Annotated[int, Field(ge=1, le=500)] | None = None
     cap: Annotated[float, Field(gt=0)] | None = None
     threshold_ms: Annotated[float, Field(gt=0)] | None = None
     window: Duration = timedelta(0)
+    outcome: Name | None = None
     non_inferiority_margin: Share | None = None
     harm_margin: Share = 0.0
     covariate: Name | None = None

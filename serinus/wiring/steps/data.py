@@ -77,7 +77,9 @@ def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None
         store.apply()
         service = store.service_description(context.problem.card.data.feature_service)
         snapshot = read_json(accepted / SNAPSHOT)
-        write_json(tables / SNAPSHOT, snapshot | {"service_hash": service.hash})
+        write_json(
+            tables / SNAPSHOT, snapshot | {"service_hash": service.hash, "service_definitions": service.model_dump()}
+        )
         context.facts.update(
             cleaning=[{"rule": rule, "rows": rows} for rule, rows in cleaned.rules],
             tables=[{"name": name, "rows": len(table)} for name, table in cleaned.tables.items()],
@@ -96,7 +98,8 @@ def build_training_set(problem: str, job: str, tables: Path, training_set: Path)
         card = context.problem.card
         asked = context.problem.code.requests(read_tables(tables), card)
         source = feature_store(context.project, problem).historical_source(card)
-        batch = assemble(asked.requests, asked.rows, source, with_items=card.framing.kind is Kind.RANKING)
+        ranking, context_names = card.framing.kind is Kind.RANKING, card.framing.request.context
+        batch = assemble(asked.requests, asked.rows, source, with_items=ranking, context_names=context_names)
         data = write_training_set(training_set, card, context.problem.code.inputs, asked, batch)
         facts = _training_facts(data, asked)
         totals = {"training_set_hash": data.content_hash(), "training_rows": sum(facts["rows"].values())}

@@ -43,6 +43,7 @@ def train_candidate(problem: str, job: str, kind: str, training_set: Path, verdi
             service=card.data.feature_service,
             service_hash=origin["service_hash"],
             columns=columns_of(data.inputs()),
+            definitions=origin["service_definitions"],
         )
         lineage = Lineage(
             pipeline_run=context.run,

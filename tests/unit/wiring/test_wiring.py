@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
+from serinus.core.ports import Service
 from serinus.core.run import StepRecord
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.journal import Journal, write_atomically
@@ -156,20 +156,23 @@ def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 def test_the_wanted_version_is_written_once(tmp_path: Path) -> None:
     deployer = FileDeployer(tmp_path)
-    assert deployer.wanted("toy") is None
+    assert deployer.service("toy") is None
     deployer.want("toy", 3, "file:///b")
     before = (tmp_path / "toy.json").read_text()
     deployer.want("toy", 3, "file:///b")
     assert (tmp_path / "toy.json").read_text() == before
+    first = deployer.service("toy")
     deployer.want("toy", 4, "file:///c")
-    assert deployer.wanted("toy") == 4
-    assert json.loads((tmp_path / "toy.json").read_text())["storage_uri"] == "file:///c"
+    second = deployer.service("toy")
+    assert first is not None
+    assert second == Service("toy", 4, "file:///c", first.salt)
+    assert len(first.salt) == 16
 
 
 def test_a_damaged_service_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "toy.json").write_text("{}")
     with pytest.raises(DataError, match="is damaged"):
-        FileDeployer(tmp_path).wanted("toy")
+        FileDeployer(tmp_path).service("toy")
 
 
 def test_the_summary_of_a_run_that_failed_early_invents_nothing(renewal_project: Path) -> None:

@@ -1,0 +1,103 @@
+"""`serinus serve|predict|bucket`: a predictor, a request to it, and the bucket of a unit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.client import Client, Refused, Unreachable, bucket_of
+from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
+from serinus.wiring.project import open_project
+from serinus.wiring.serving import Wish, serve_settings, service_of
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+Endpoint = Annotated[str, typer.Option(help="Address of the predictor, or of the gateway before it.")]
+HERE = "http://127.0.0.1:8080"
+
+
+@command
+def serve(
+    problem: str,
+    version: Annotated[str, typer.Option(help="Version or alias; the wanted one when not given.")] = "",
+    bundle: Annotated[str, typer.Option(help="Folder of a bundle, instead of a version.")] = "",
+    online: Annotated[str, typer.Option(help="Online store: a path or redis://…; that of Feast's configuration.")] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="HTTP port.")] = 8080,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 for none.")] = 8081,
+    accept_event_time: Annotated[
+        bool, typer.Option("--accept-event-time", help="Take as_of from requests: for replays only.")
+    ] = False,
+) -> None:
+    """Serves a model by KServe's protocols until SIGTERM or Ctrl-C; logs every exposure."""
+    if version and bundle:
+        raise UsageError("--version and --bundle exclude each other")
+    wish = Wish(problem, version, bundle, online, accept_event_time)
+    settings = serve_settings(open_project(), wish, host=host, http_port=port, grpc_port=grpc_port)
+    arguments = [sys.executable, "-m", "serinus.wiring.serve", settings.model_dump_json()]
+    sys.stdout.flush()
+    os.execv(sys.executable, arguments)  # the predictor keeps this process's id and signals
+
+
+@command
+def predict(
+    problem: str,
+    entity: Annotated[str, typer.Option(help="Who is asked about.")],
+    items: Annotated[str, typer.Option(help="Items to rank, separated by commas.")] = "",
+    unit: Annotated[str, typer.Option(help="Who is assigned to an arm; the entity when not given.")] = "",
+    as_of: Annotated[str, typer.Option(help="Event time, for servers that take it.")] = "",
+    endpoint: Endpoint = HERE,
+    as_json: Json = False,
+) -> None:
+    """Asks a predictor and shows the ranking, with what it had to do without."""
+    service = service_of(open_project(), problem)
+    wanted = [part.strip() for part in items.split(",") if part.strip()]
+    try:
+        with Client(endpoint, service=problem, salt=service.salt, tries=1) as client:
+            answer = client.predict(entity, wanted, unit=unit, as_of=as_of)
+    except (Refused, Unreachable, ValueError) as fault:
+        raise _told(fault, endpoint) from fault
+    if as_json:
+        show_json(answer)
+        return
+    _show(problem, entity, answer)
+
+
+@command
+def bucket(problem: str, unit: str, as_json: Json = False) -> None:
+    """The bucket of a unit: what a caller sends as x-serinus-bucket."""
+    service = service_of(open_project(), problem)
+    found = bucket_of(service.salt, unit)
+    if as_json:
+        show_json({"unit": unit, "bucket": f"{found:03d}", "salt": service.salt})
+        return
+    out.print(f"{found:03d}")
+    err.print(f"[dim]salt {service.salt}; send the header x-serinus-bucket: {found:03d}[/]")
+
+
+def _told(fault: Exception, endpoint: str) -> SerinusError:
+    """A client's fault as one with an exit code."""
+    if isinstance(fault, Refused):
+        kind = NotFound if fault.status == 404 else UsageError if fault.status < 500 else Unavailable
+        return kind(f"{endpoint} refused the request (HTTP {fault.status})", cause=fault.body[:1000])
+    if isinstance(fault, Unreachable):
+        return Unavailable(f"no answer from {endpoint}", cause=str(fault), hint="`serinus serve` starts a predictor")
+    return UsageError(str(fault))
+
+
+def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
+    flags = answer["flags"]
+    said = [f"bucket {flags['bucket']}"] + (["cold start: defaults were used"] if flags["cold_start"] else [])
+    if flags.get("unknown_items"):
+        said.append(f"unknown items: {', '.join(flags['unknown_items'])}")
+    said += [f"{view}: {count} without a row" for view, count in flags.get("defaulted", {}).items()]
+    title = f"{problem}, {entity}: version {answer['model_version']} ({answer['revision']})"
+    if "items" in answer:
+        rows = [(place, one["item"], f"{one['probability']:.4f}") for place, one in enumerate(answer["items"], 1)]
+        show_table(title, ("rank", "item", "probability"), rows, right=("rank", "probability"))
+    else:
+        out.print(f"{title}: probability {answer['probability']:.4f}")
+    out.print(f"request {answer['request_id']}; {'; '.join(said)}", style="dim", soft_wrap=True)

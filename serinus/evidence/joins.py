@@ -1,0 +1,96 @@
+"""What a reduction joins exposures with: what was reduced before, and the side table of scores.
+
+Invariant: neither holds more than it needs: ids of the files that can contain a request, scores of a few segments.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serinus.evidence.log import EventLog, Segment
+from serinus.evidence.matching import column, is_in
+from serinus.evidence.state import State, StateFolder
+
+Bools = NDArray[np.bool_]
+# A request retried within this time is recognized as one.
+RETRY_SECONDS = 86_400.0
+KEPT = (
+    "id", "request_id", "revision", "version", "arm", "entity", "unit", "bucket", "bucket_check", "at", "as_of",
+    "cold_start", "latency_ms", "error",
+)  # fmt: skip
+OPEN = (*KEPT, "items_shown", "probabilities", "closed_groups")
+LISTS = {"items_shown": pa.list_(pa.string()), "probabilities": pa.list_(pa.float64())}
+
+EXPOSURE_TYPES = {name: pa.string() for name in KEPT} | {
+    "bucket": pa.int64(), "at": pa.float64(), "as_of": pa.float64(), "cold_start": pa.bool_(),
+    "latency_ms": pa.float64(),
+}  # fmt: skip
+OUTCOME_TYPES = {
+    "id": pa.string(), "name": pa.string(), "request_id": pa.string(), "unit": pa.string(), "item": pa.string(),
+    "value": pa.float64(), "as_of": pa.float64(), "at": pa.float64(),
+}  # fmt: skip
+
+
+class Known:
+    """Ids that were reduced before, read from the KPI files that can hold them."""
+
+    def __init__(self, folder: StateFolder, state: State) -> None:
+        self._folder, self._files = folder, state.kpi_files
+        self._columns: dict[tuple[str, str], pa.ChunkedArray] = {}
+
+    def among(self, exposures: pa.Table) -> set[str]:
+        """Those of the exposures' ids that are in a KPI file already."""
+        if not len(exposures):
+            return set()
+        as_of = column(exposures, "as_of")
+        low, high = float(as_of.min()) - RETRY_SECONDS, float(as_of.max()) + RETRY_SECONDS
+        found: set[str] = set()
+        for one in self._files:
+            if one.first <= high and one.last >= low:
+                ids = self._column(one.name, "id")
+                found.update(exposures["id"].filter(pa.array(is_in(exposures["id"], ids))).to_pylist())
+        return found
+
+    def requests(self, outcomes: pa.Table) -> Bools:
+        """For each outcome whether its request is in a KPI file."""
+        found = np.zeros(len(outcomes), dtype=np.bool_)
+        for one in self._files:
+            found |= is_in(outcomes["request_id"], self._column(one.name, "request_id"))
+        return found
+
+    def _column(self, file: str, name: str) -> pa.ChunkedArray:
+        if (file, name) not in self._columns:
+            self._columns[file, name] = self._folder.get(file, [name])[name]
+        return self._columns[file, name]
+
+
+class ScoresInStep:
+    """The side table, read in step with the exposures that need it."""
+
+    def __init__(self, log: EventLog, segments: list[Segment]) -> None:
+        self._log, self._segments = log, list(segments)
+        self._held: pa.Table | None = None
+
+    def join(self, exposures: pa.Table) -> pa.Table:
+        """Exposures with items and probabilities as shown; empty lists where a request failed."""
+        answered = exposures["id"].filter(pc.equal(exposures["error"], ""))
+        while self._segments and not self._complete(answered):
+            table = self._log.read(self._segments.pop(0))
+            self._held = table if self._held is None else pa.concat_tables([self._held, table])
+        lists = {name: pa.array([[]] * len(exposures), type=kind) for name, kind in LISTS.items()}
+        if self._held is not None:
+            at = pc.index_in(exposures["id"], value_set=self._held["id"])
+            for name, source in (("items_shown", "items"), ("probabilities", "probabilities")):
+                taken = self._held[source].take(at).combine_chunks()
+                lists[name] = pc.fill_null(taken, pa.scalar([], type=LISTS[name])) if taken.null_count else taken
+            self._held = self._held.filter(pc.invert(pc.is_in(self._held["id"], value_set=exposures["id"])))
+        table = exposures.select(list(KEPT))
+        for name, one in lists.items():
+            table = table.append_column(name, one.cast(LISTS[name]))
+        return table.append_column("closed_groups", pa.array(np.zeros(len(table), dtype=np.int64)))
+
+    def _complete(self, ids: pa.ChunkedArray) -> bool:
+        return self._held is not None and bool(is_in(ids, self._held["id"]).all())

@@ -1,0 +1,64 @@
+"""Which KPIs close when: the card's KPIs, grouped by the window in which outcomes count.
+
+Invariant: a KPI is in exactly one group; a group closes for an exposure once, `seconds` after its event time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serinus.core.card import Kind, Kpi, Problem
+
+# Known with the answer itself: no outcome can change them.
+_AT_ONCE = ("error_rate", "latency_slo", "cold_start_share")
+PREDICTED, OBSERVED = "_predicted", "_observed"
+
+
+@dataclass(frozen=True)
+class Group:
+    """KPIs that close together."""
+
+    seconds: float
+    kpis: tuple[Kpi, ...]
+
+    def needs_scores(self) -> bool:
+        """Whether a KPI of the group is made of the items shown and the label's outcomes."""
+        return any(kpi.formula not in (*_AT_ONCE, "return_within") for kpi in self.kpis)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of KPI rows that this group fills; a calibration is a pair of sums, whose ratio it is."""
+        found: list[str] = []
+        for kpi in self.kpis:
+            pair = [kpi.name + PREDICTED, kpi.name + OBSERVED]
+            found += pair if kpi.formula == "calibration" else [kpi.name]
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class KpiPlan:
+    """What a reduction needs of a card. `by_unit`: outcomes without a request id belong to the unit's requests."""
+
+    ranking: bool
+    label: str
+    by_unit: bool
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, card: Problem) -> KpiPlan:
+        """Groups by rising window."""
+        label = card.framing.label
+        windows: dict[float, list[Kpi]] = {}
+        for kpi in card.requirements.kpis:
+            window = 0.0 if kpi.formula in _AT_ONCE else (kpi.window or label.maturity).total_seconds()
+            windows.setdefault(window, []).append(kpi)
+        groups = tuple(Group(seconds, tuple(windows[seconds])) for seconds in sorted(windows))
+        return cls(card.framing.kind is Kind.RANKING, label.name, label.attribution == "unit", groups)
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which nothing of an exposure is open."""
+        return self.groups[-1].seconds
+
+    def columns(self) -> tuple[str, ...]:
+        """All KPI columns, in order."""
+        return tuple(name for group in self.groups for name in group.columns())

@@ -1,0 +1,133 @@
+"""What a reduction remembers between runs: which segments it has read, what is still open, where KPI rows are.
+
+Invariant: one small file says everything and is replaced as a whole; files it does not name are left-overs of a killed
+run, and are deleted by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from serinus.core.errors import Conflict
+
+_STATE, _LOCK = "state.json", ".lock"
+
+
+class KpiFile(BaseModel):
+    """KPI rows of one run; event times (epoch seconds) bound which requests can be in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    first: float
+    last: float
+
+
+class Counters(BaseModel):
+    """What was seen since the log was made; `open` and `waiting` are as of now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exposures: int = 0
+    outcomes: int = 0
+    duplicates: int = 0
+    late: int = 0
+    orphans: int = 0
+    lost: int = 0
+    open: int = 0
+    waiting: int = 0
+
+
+class Written(BaseModel):
+    """Rows of one writer, and the number after its highest: the difference never reached the disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int = 0
+    next: int = 0
+
+
+class State(BaseModel):
+    """The whole memory; `generation` counts the runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: int = 0
+    consumed: dict[str, tuple[str, ...]] = {}
+    kpi_files: tuple[KpiFile, ...] = ()
+    open_file: str = ""
+    waiting_file: str = ""
+    writers: dict[str, Written] = {}
+    counters: Counters = Counters()
+
+
+class StateFolder:
+    """The folder of a reduction."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def alone(self) -> Iterator[State]:
+        """The state, while no other process reduces. Raises `Conflict` when one does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                raise Conflict(f"another process reduces {self.folder}", hint="wait until it ends") from fault
+            state = self.load()
+            self._tidy(state)
+            yield state
+        finally:
+            os.close(handle)
+
+    def load(self) -> State:
+        """The state last saved; an empty one at first."""
+        path = self.folder / _STATE
+        return State.model_validate_json(path.read_bytes()) if path.exists() else State()
+
+    def save(self, state: State) -> None:
+        """Makes the files that the state names the truth; all of them are on disk by then."""
+        self._write(_STATE, lambda path: path.write_text(state.model_dump_json(), encoding="utf-8"))
+        self._tidy(state)
+
+    def put(self, name: str, table: pa.Table) -> str:
+        """Writes a table that a state to come will name."""
+        self._write(name, lambda path: pq.write_table(table, path, compression="zstd"))
+        return name
+
+    def get(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A table that the state names."""
+        return pq.read_table(self.folder / name, columns=columns, partitioning=None)
+
+    def _write(self, name: str, write: object) -> None:
+        fresh = self.folder / f".{name}"
+        write(fresh)  # type: ignore[operator]
+        _sync(fresh)
+        fresh.replace(self.folder / name)
+        _sync(self.folder)
+
+    def _tidy(self, state: State) -> None:
+        named = {_STATE, _LOCK, state.open_file, state.waiting_file, *(one.name for one in state.kpi_files)}
+        for path in self.folder.iterdir():
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

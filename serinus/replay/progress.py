@@ -1,0 +1,88 @@
+"""Where a replay is: one line a finished request, and how many outcomes of each pass were taken.
+
+Invariant: what is written here was answered; what was answered and is not written is sent again under the same id.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+_PLAN, _REQUESTS, _OUTCOMES = "plan.json", "requests.jsonl", "outcomes.json"
+
+
+class Sent(BaseModel):
+    """A finished request: its number, the milliseconds its caller waited, and the fault it ended with, if any.
+
+    One that was not even answered is sent again when the replay is resumed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    ms: float
+    fault: str = ""
+    answered: bool = True
+
+
+class Progress:
+    """A replay's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._lock = folder, threading.Lock()
+        self._sent = {one.number: one for one in self._lines()}
+        path = folder / _OUTCOMES
+        self._outcomes: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        self._handle = (folder / _REQUESTS).open("a", encoding="utf-8")
+
+    def plan(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """What the replay was started with; `wanted` the first time."""
+        path = self.folder / _PLAN
+        if not path.exists():
+            path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return known
+
+    def done(self, number: int) -> bool:
+        """Whether a request was answered, well or badly."""
+        return number in self._sent and self._sent[number].answered
+
+    def finished(self, one: Sent) -> None:
+        """Called from the threads that send."""
+        with self._lock:
+            self._sent[one.number] = one
+            self._handle.write(one.model_dump_json() + "\n")
+            self._handle.flush()
+
+    def sent(self) -> list[Sent]:
+        """All finished requests, by number."""
+        with self._lock:
+            return [self._sent[number] for number in sorted(self._sent)]
+
+    def outcomes(self, pass_number: int) -> int:
+        """How many of a pass were taken."""
+        return self._outcomes.get(str(pass_number), 0)
+
+    def took(self, pass_number: int, count: int) -> None:
+        """Moves on by `count`."""
+        self._outcomes[str(pass_number)] = self.outcomes(pass_number) + count
+        fresh = self.folder / f".{_OUTCOMES}"
+        fresh.write_text(json.dumps(self._outcomes), encoding="utf-8")
+        fresh.replace(self.folder / _OUTCOMES)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._handle.close()
+
+    def _lines(self) -> list[Sent]:
+        path = self.folder / _REQUESTS
+        if not path.exists():
+            return []
+        # A kill may have torn the last line; that request is sent again.
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [Sent.model_validate_json(line) for line in lines]

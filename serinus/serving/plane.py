@@ -1,0 +1,120 @@
+"""The data plane: one request in, one answer out, one exposure logged; it knows no protocol.
+
+Invariant: a request that was admitted leaves exactly one exposure, also when answering it failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from serinus.features.online import OnlineReader
+from serinus.model.bundle import Bundle
+from serinus.serving.answer import Answer, Flags
+from serinus.serving.metrics import ServingMetrics
+from serinus.serving.recorder import ExposureLog, Identity, Recorder, Result
+from serinus.serving.request import BadRequest, Caller, Instance
+from serinus.serving.stages import (
+    Admission,
+    Admitted,
+    FeatureLookup,
+    LookedUp,
+    Now,
+    Score,
+    Transform,
+    rank,
+    wall_clock,
+)
+
+Clock = Callable[[], float]
+
+
+class DataPlane:
+    """The stages of one bundle, in order."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        bundle: Bundle,
+        reader: OnlineReader,
+        log: ExposureLog,
+        metrics: ServingMetrics,
+        *,
+        accept_event_time: bool = False,
+        now: Now = wall_clock,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        manifest = bundle.manifest
+        self.identity, self.bundle = identity, bundle
+        self._metrics, self._clock = metrics, clock
+        self._record = Recorder(identity, log, now)
+        self._admit = Admission(manifest, identity.salt, accept_event_time, now)
+        self._look_up = FeatureLookup(reader, manifest.entity, manifest.item)
+        self._transform, self._score = Transform(manifest), Score(bundle)
+        metrics.info.labels(identity.service, identity.version, identity.revision).set(1)
+
+    def answer(self, asked: Instance, caller: Caller) -> Answer:
+        """Raises `BadRequest`, or whatever a stage raised after its exposure was logged."""
+        began = self._clock()
+        try:
+            with self._metrics.stage("admit"):
+                admitted = self._admit(asked, caller)
+        except BadRequest:
+            self._metrics.requests.labels("refused").inc()
+            raise
+        self._metrics.buckets.labels(admitted.bucket_check.value).inc()
+        try:
+            found, answer = self._answer(admitted)
+        except Exception as fault:
+            self._metrics.requests.labels("failed").inc()
+            self._record(admitted, Result(self._spent(began), error=type(fault).__name__))
+            raise
+        with self._metrics.stage("log"):
+            logged = self._record(admitted, Result(self._spent(began), answer, found.lookups))
+        self._metrics.requests.labels("answered").inc()
+        self._metrics.seconds.observe(self._clock() - began)
+        return answer if logged else replace(answer, flags=replace(answer.flags, not_logged=True))
+
+    def _spent(self, began: float) -> float:
+        """Milliseconds."""
+        return (self._clock() - began) * 1e3
+
+    def _answer(self, admitted: Admitted) -> tuple[LookedUp, Answer]:
+        stage = self._metrics.stage
+        with stage("lookup"):
+            found = self._look_up(admitted)
+        with stage("transform"):
+            rows = self._transform(found)
+        with stage("score"):
+            scores = self._score(rows)
+        with stage("rank"):
+            items, probabilities = rank(admitted.items, scores)
+            flags = self._flags(admitted, found)
+        who = self.identity
+        return found, Answer(admitted.request_id, who.version, who.revision, items, probabilities, flags)
+
+    def _flags(self, admitted: Admitted, found: LookedUp) -> Flags:
+        defaulted: dict[str, int] = {}
+        for side in found.sides.values():
+            for view, states in side.status.items():
+                for state in set(states):
+                    shown = state if found.reachable else "unavailable"
+                    self._metrics.lookups.labels(view, shown).inc(states.count(state))
+                bad = len(states) - states.count("found")
+                defaulted |= {view: bad} if bad else {}
+        entity, item = self.bundle.manifest.entity, self.bundle.manifest.item
+        cold = not _known(found, entity)[0]
+        unknown: tuple[str, ...] = ()
+        if item is not None:
+            known = _known(found, item)
+            unknown = tuple(one for one, seen in zip(admitted.items, known, strict=True) if not seen)
+        self._metrics.cold_starts.inc(cold)
+        self._metrics.unknown_items.inc(len(unknown))
+        return Flags(admitted.bucket_check.value, cold, unknown, defaulted, not found.reachable)
+
+
+def _known(found: LookedUp, entity: str) -> list[bool]:
+    """For each id whether any view has a row of it."""
+    states = list(found.sides[entity].status.values())
+    return [any(state != "missing" for state in one) for one in zip(*states, strict=True)]

@@ -1,0 +1,113 @@
+"""A request as the data plane takes it, and the faults of one, told by field.
+
+Invariant: what parses is safe to look up: ids are short printable text, no number is infinite, no list is too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from serinus.core.errors import UsageError
+
+MOST_ITEMS = 500
+MOST_CONTEXT = 64
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ContextName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ContextValue = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class BadRequest(UsageError):
+    """A request that cannot be answered; `fields` are pairs of a path and what is wrong there."""
+
+    def __init__(self, headline: str, fields: Mapping[str, str]) -> None:
+        self.fields = dict(fields)
+        super().__init__(headline, cause="; ".join(f"{path}: {problem}" for path, problem in self.fields.items()))
+
+    def as_body(self) -> dict[str, Any]:
+        """What the caller gets."""
+        fields = [{"field": path, "problem": problem} for path, problem in self.fields.items()]
+        return {"error": self.headline, "fields": fields}
+
+
+class Instance(BaseModel):
+    """The body of a request (D3). Whole numbers are taken as ids; times without a zone are UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    entity: Annotated[Id, Field(description="who is asked about; looked up in the feature store")]
+    unit: Annotated[Id | None, Field(description="who is assigned to an arm; the entity when left out")] = None
+    items: Annotated[tuple[Id, ...], Field(max_length=MOST_ITEMS, description="candidates to rank, all different")] = ()
+    context: Annotated[dict[ContextName, ContextValue], Field(max_length=MOST_CONTEXT)] = {}
+    request_id: Annotated[
+        Id | None, Field(description="repeat it when retrying; else x-request-id, else a new one")
+    ] = None
+    as_of: Annotated[datetime | None, Field(description="event time, only for servers started for replays")] = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What the headers say: the bucket and the forced arm, empty when absent, and a request id."""
+
+    bucket: str = ""
+    arm: str = ""
+    request_id: str = ""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str] | None) -> Caller:
+        """From lower-case header names."""
+        found = headers or {}
+        return cls(
+            found.get("x-serinus-bucket", ""), found.get("x-serinus-arm", ""), found.get("x-request-id", "")[:200]
+        )
+
+
+def parse_instance(raw: object, path: str) -> Instance:
+    """One instance. Raises `BadRequest` with every fault by its field."""
+    try:
+        found = Instance.model_validate(raw)
+    except ValidationError as fault:
+        raise BadRequest("the request is not valid", _faults(fault, path)) from fault
+    if len(set(found.items)) < len(found.items):
+        raise BadRequest("the request is not valid", {f"{path}.items": "an item is named twice"})
+    return found
+
+
+def parse_v1(payload: object) -> Instance:
+    """KServe's V1 body with exactly one instance: the bucket header names one unit, so a call is about one."""
+    if not isinstance(payload, dict):
+        raise BadRequest("the body is not a JSON object", {"body": "must be an object with instances"})
+    unknown = sorted(set(payload) - {"instances"})
+    if unknown:
+        raise BadRequest("the request is not valid", {str(name): "unknown field" for name in unknown})
+    instances = payload.get("instances")
+    if not isinstance(instances, list) or len(instances) != 1:
+        raise BadRequest("the request is not valid", {"instances": "must be a list of exactly one request"})
+    return parse_instance(instances[0], "instances[0]")
+
+
+def utc(moment: datetime, path: str) -> datetime:
+    """The moment in UTC. Raises `BadRequest` outside 1970 to 2199."""
+    try:
+        found = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        found = _LAST
+    if not _FIRST <= found < _LAST:
+        raise BadRequest("the request is not valid", {path: "must lie between 1970 and 2199"})
+    return found
+
+
+def _faults(fault: ValidationError, path: str) -> dict[str, str]:
+    found = {}
+    for error in fault.errors(include_url=False, include_input=False, include_context=False):
+        place = path
+        for part in error["loc"]:
+            place += f"[{part}]" if isinstance(part, int) else f".{part}"
+        found[place[:300]] = str(error["msg"])
+    return found

@@ -1,0 +1,128 @@
+"""The predictor's process: everything it needs comes in one settings document.
+
+Invariant: nothing is imported here that a predictor does not need: no project, card, registry or feature registry.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from pydantic import ValidationError
+
+from serinus.core.errors import BundleError, SerinusError, UsageError
+from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.features.online import OnlineReader, RawStore, SqliteStore
+from serinus.features.service import ServiceInfo
+from serinus.model.bundle import Bundle, read_bundle
+from serinus.model.store import FolderBundleStore
+from serinus.serving.exposures import ExposureWriter
+from serinus.serving.metrics import ServingMetrics
+from serinus.serving.plane import DataPlane
+from serinus.serving.recorder import Identity
+from serinus.serving.sequence import SequenceFile
+from serinus.wiring.settings import ServeSettings
+
+_log = logging.getLogger("serinus.serve")
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until SIGTERM; the exit code of the fault that kept it from starting."""
+    try:
+        return serve(_settings(arguments))
+    except SerinusError as fault:
+        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
+        return fault.exit_code
+
+
+def serve(settings: ServeSettings) -> int:
+    """Loads the bundle, proves it on its golden rows, opens the ports; on SIGTERM answers what it has and flushes."""
+    # KServe parses the command line when it is imported, and logs each request unless told otherwise.
+    sys.argv = sys.argv[:1]
+    os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")
+    from serinus.serving.kserve_model import PredictorModel
+    from serinus.serving.kserve_server import Address, PredictorServer
+
+    bundle = load_bundle(settings.storage_uri)
+    sequence = SequenceFile(settings.events / "writers", settings.revision)
+    metrics = ServingMetrics()
+    log = ParquetEventLog(settings.events, writer=sequence.writer)
+    writer = ExposureWriter(log, sequence, metrics, report=_not_written())
+    identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
+    reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
+    plane = DataPlane(identity, bundle, reader, writer, metrics, accept_event_time=settings.accept_event_time)
+    model = PredictorModel(plane)
+    try:
+        model.load()
+        address = Address(settings.host, settings.http_port, settings.grpc_port)
+        PredictorServer(address, lambda: _ready(settings)).start([model])
+    finally:
+        writer.close()
+        sequence.close()
+    return 0
+
+
+def load_bundle(storage_uri: str) -> Bundle:
+    """The bundle of a URI, unchanged since it was stored; or of a plain folder, as it is."""
+    if storage_uri.startswith("file://"):
+        folder = Path(storage_uri.removeprefix("file://"))
+        return read_bundle(FolderBundleStore(folder.parent.parent).get(storage_uri))
+    return read_bundle(Path(storage_uri))
+
+
+def feature_service(bundle: Bundle) -> ServiceInfo:
+    """The definitions that the bundle carries. Raises `BundleError` when they are not those it was trained on."""
+    source = bundle.manifest.features
+    try:
+        found = ServiceInfo.model_validate(source.definitions)
+    except ValidationError as fault:
+        raise BundleError("the bundle's feature definitions cannot be read", cause=str(fault)) from fault
+    if found.hash != source.service_hash:
+        raise BundleError("the bundle's feature definitions are not those that it was trained on")
+    return found
+
+
+def online_store(address: str, project: str) -> RawStore:
+    """SQLite by its path."""
+    return SqliteStore(Path(address), project)
+
+
+def _settings(arguments: list[str]) -> ServeSettings:
+    try:
+        return ServeSettings.model_validate_json(arguments[0] if arguments else "{}")
+    except ValidationError as fault:
+        raise UsageError("the predictor's settings are not valid", cause=str(fault)) from fault
+
+
+def _not_written() -> Callable[[SerinusError], None]:
+    """Tells of a log that refuses rows, once a minute at most."""
+    told = [0.0]
+
+    def report(fault: SerinusError) -> None:
+        if time.monotonic() - told[0] > 60:
+            told[0] = time.monotonic()
+            _log.error("exposures wait: %s (%s)", fault.headline, fault.cause)
+
+    return report
+
+
+def _ready(settings: ServeSettings) -> None:
+    # What lives now lives for good: without this, full collections show in the slowest requests.
+    gc.collect()
+    gc.freeze()
+    seconds = time.time() - psutil.Process().create_time()
+    grpc = f", gRPC :{settings.grpc_port}" if settings.grpc_port else ""
+    where = f"http://{settings.host}:{settings.http_port}{grpc}"
+    sys.stdout.write(f"serving {settings.revision} at {where} after {seconds:.1f} s\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""An event log in memory, and short makers of rows, for the tests of reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from serinus.core.events import Event, Exposure, Outcome, Scores, Stream, exposure_id
+from serinus.evidence.log import Damage, Segment
+
+DAY = 86_400.0
+START = 1_317_600_000.0  # 2011-10-03
+
+
+class MemoryLog:
+    """`EventLog` without a disk; `reads` counts how often a segment was read."""
+
+    def __init__(self) -> None:
+        self.tables: dict[Stream, dict[str, tuple[Segment, pa.Table]]] = {stream: {} for stream in Stream}
+        self.reads: dict[str, int] = {}
+
+    def append(self, stream: Stream, events: Sequence[Event]) -> None:
+        """See `EventSink`."""
+        if events:
+            name = f"{stream}-{len(self.reads):05d}"
+            self.reads[name] = 0
+            table = pa.Table.from_pylist([asdict(one) for one in events], schema=SCHEMAS[stream])
+            self.tables[stream][name] = (Segment(stream, name, len(events)), table)
+
+    def compact(self, stream: Stream) -> None:
+        """All segments of a stream as one."""
+        held = list(self.tables[stream].values())
+        leaves = tuple(leaf for one, _ in held for leaf in (one.inputs or (one.name,)))
+        name = f"{stream}-{len(self.reads):05d}c"
+        self.reads[name] = 0
+        table = pa.concat_tables([table for _, table in held])
+        self.tables[stream] = {name: (Segment(stream, name, len(table), leaves), table)}
+
+    def segments(self, stream: Stream) -> list[Segment]:
+        """See `EventLog`."""
+        return [segment for segment, _ in self.tables[stream].values()]
+
+    def read(self, segment: Segment, columns: Sequence[str] | None = None) -> pa.Table:
+        """See `EventLog`."""
+        self.reads[segment.name] += 1
+        table = self.tables[segment.stream][segment.name][1]
+        return table.select(list(columns)) if columns else table
+
+    def damage(self) -> Damage:
+        """None."""
+        return Damage()
+
+
+def _schema(row: Event) -> pa.Schema:
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    fields = []
+    for name, value in asdict(row).items():
+        if isinstance(value, tuple):
+            fields.append((name, pa.list_(kinds[type(value[0])])))
+        else:
+            fields.append((name, kinds[type(value)]))
+    return pa.schema(fields)
+
+
+def exposure(request: str, at: float = START, **changes: object) -> Exposure:
+    """An answered request of unit u; its writer's sequence must be given where it matters."""
+    values: dict[str, object] = {
+        "id": exposure_id(request, str(changes.get("revision", "toy-v1"))), "request_id": request, "service": "toy",
+        "revision": "toy-v1", "version": "1", "arm": "", "entity": "e", "unit": "u", "bucket": 1, "bucket_check": "ok",
+        "at": at, "as_of": at, "items": 3, "cold_start": False, "unknown_items": 0, "lookups": 4, "defaulted": 0,
+        "latency_ms": 2.0, "error": "", "writer": "w", "sequence": 0,
+    }  # fmt: skip
+    return Exposure(**(values | changes))  # type: ignore[arg-type]
+
+
+def scores(request: str, revision: str = "toy-v1") -> Scores:
+    """What was shown for a request: a, b, c with .6, .3, .1."""
+    return Scores(exposure_id(request, revision), request, ("a", "b", "c"), (0.6, 0.3, 0.1))
+
+
+def outcome(identifier: str, request: str = "", item: str = "", at: float = START, **changes: object) -> Outcome:
+    """Something bought; `at` is when it happened and arrived."""
+    values: dict[str, object] = {
+        "id": identifier, "name": "bought", "request_id": request, "unit": "u", "item": item, "value": 1.0,
+        "as_of": at, "at": at,
+    }  # fmt: skip
+    return Outcome(**(values | changes))  # type: ignore[arg-type]
+
+
+SCHEMAS = {
+    Stream.EXPOSURES: _schema(exposure("r")),
+    Stream.SCORES: _schema(scores("r")),
+    Stream.OUTCOMES: _schema(outcome("o")),
+}
