@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from serinus.cli import features, model, pipeline, problem, serving
+from serinus.cli import evidence, features, model, pipeline, problem, serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,11 @@ app.add_typer(model.app, name="model", help="Registered model versions and their
 app.command()(serving.serve)
 app.command()(serving.predict)
 app.command()(serving.bucket)
+app.command()(evidence.collect)
+app.add_typer(evidence.outcomes_app, name="outcomes", help="Outcomes: send them to a collector.")
+app.command()(evidence.replay)
+app.command()(evidence.kpis)
+app.command()(evidence.trace)
 
 
 def main() -> None:

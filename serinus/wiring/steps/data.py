@@ -14,10 +14,12 @@ from serinus.core.errors import DataError
 from serinus.core.verdict import Check, warnings
 from serinus.features.assemble import assemble
 from serinus.features.dataset import Requests
+from serinus.replay.recording import CONTEXT, record, write_recording
+from serinus.training.baselines import baseline_scores
 from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
 from serinus.validation.source import read_table
 from serinus.wiring.adapters import feature_store, tracker
-from serinus.wiring.project import LoadedProblem
+from serinus.wiring.project import LoadedProblem, Project
 from serinus.wiring.step import StepContext, step
 
 SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
@@ -102,11 +104,34 @@ def build_training_set(problem: str, job: str, tables: Path, training_set: Path)
         batch = assemble(asked.requests, asked.rows, source, with_items=ranking, context_names=context_names)
         data = write_training_set(training_set, card, context.problem.code.inputs, asked, batch)
         facts = _training_facts(data, asked)
+        _record(context, asked, data, tables)
         totals = {"training_set_hash": data.content_hash(), "training_rows": sum(facts["rows"].values())}
         lineage = read_json(tables / SNAPSHOT) | totals
         write_json(training_set / LINEAGE, lineage)
         context.facts.update(facts, sampling_rate=card.data.negative_sampling_rate)
         context.facts["hash"] = lineage["training_set_hash"]
+
+
+def _record(context: StepContext, asked: Requests, data: TrainingSet, tables: Path) -> None:
+    """The test window as a recording: what a replay asks of the running service, and what happened afterwards."""
+    card, test = context.problem.card, data.split("test")
+    ids = test.rows.drop_duplicates("request")["request_id"]
+    requests = asked.requests.set_index("request_id").loc[ids].reset_index()
+    requests = requests.rename(columns={name: CONTEXT + name for name in card.framing.request.context})
+    baselines = {
+        one.name: baseline_scores(one, data.inputs(), test, card.data.seed)
+        for one in card.data.baselines
+        if card.framing.kind is Kind.RANKING
+    }
+    outcomes = context.problem.code.outcomes(read_tables(tables), asked, card)
+    recording = record(requests, test.rows, outcomes, baselines)
+    write_recording(recording_folder(context.project, card.name), recording)
+    context.facts["recorded"] = {"requests": len(recording.requests), "outcomes": len(recording.outcomes)}
+
+
+def recording_folder(project: Project, problem: str) -> Path:
+    """Where the recorded requests of a problem are."""
+    return project.home / "recordings" / problem
 
 
 def check_training_set(problem: str, job: str, training_set: Path, verdict: Path) -> None:

@@ -15,7 +15,7 @@ from serinus.core.verdict import Check, warnings
 from serinus.model.bundle import read_manifest
 from serinus.training.results import Evaluation
 from serinus.wiring.adapters import bundle_store, deployer, feature_store, registry, tracker
-from serinus.wiring.project import open_project
+from serinus.wiring.project import Project, open_project
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
 from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
@@ -157,3 +157,8 @@ def features_as_of(problem: str, as_of: datetime | None) -> dict[str, Any]:
     moment = as_of or loaded.card.data.snapshot_time
     counts = store.materialize(moment)
     return {"as_of": moment.isoformat(), "views": [{"name": name, "rows": rows} for name, rows in counts.items()]}
+
+
+def move_features(project: Project, problem: str, as_of: datetime) -> None:
+    """The feature clock (D12): the online store as of the midnight before `as_of`."""
+    feature_store(project, problem).materialize(as_of)

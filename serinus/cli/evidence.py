@@ -1,0 +1,230 @@
+"""`serinus collect|outcomes|replay|kpis|trace`: what happened after a request, and what it says of the service."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.client import Client, Refused, Unreachable
+from serinus.core.errors import DataError, Unavailable, UsageError
+from serinus.replay.report import Figure, ReplayResult
+from serinus.wiring.project import open_project
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+
+
+class _Rate(ProgressColumn):
+    """Requests a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing until the first ones are back."""
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+_COLUMNS = (
+    TextColumn("requests"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    _Rate(),
+    TimeRemainingColumn(),
+)
+COLLECTOR = "http://127.0.0.1:8090"
+outcomes_app = typer.Typer(no_args_is_help=True)
+
+
+@command
+def collect(
+    problem: str,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="HTTP port.")] = 8090,
+    accept_event_time: Annotated[
+        bool, typer.Option("--accept-event-time", help="An outcome arrives when it happened: for replays only.")
+    ] = False,
+) -> None:
+    """Takes outcomes over HTTP into the service's event log, until SIGTERM or Ctrl-C."""
+    from serinus.evidence.collector import CollectorSettings, serve
+    from serinus.wiring.evidence import event_log
+    from serinus.wiring.serving import service_of
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    project = open_project()
+    service_of(project, problem)
+    out.print(f"collecting outcomes of {problem} at http://{host}:{port}/v1/outcomes", soft_wrap=True)
+    serve(event_log(project, problem, "collector"), host, port, CollectorSettings(accept_event_time=accept_event_time))
+
+
+@outcomes_app.command()
+@command
+def send(
+    file: Annotated[Path, typer.Argument(help="One JSON object a line; - for standard input.")],
+    collector: Annotated[str, typer.Option(help="Address of the collector.")] = COLLECTOR,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Outcomes a request.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Sends outcomes from a file of JSON lines; sending a file again changes nothing."""
+    lines = (sys.stdin if str(file) == "-" else _opened(file)).read().splitlines()
+    rows = [_parsed(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    accepted = 0
+    try:
+        with Client(collector) as client:
+            for start in range(0, len(rows), batch):
+                accepted += client.send_outcomes(rows[start : start + batch])
+    except Refused as fault:
+        raise DataError("the collector refused the outcomes", cause=fault.body[:1000]) from fault
+    except Unreachable as fault:
+        raise Unavailable(str(fault), hint="`serinus collect` starts a collector") from fault
+    if as_json:
+        show_json({"sent": len(rows), "accepted": accepted})
+    else:
+        out.print(f"{len(rows)} outcomes sent, {accepted} of them new")
+
+
+@command
+def replay(
+    problem: str,
+    visits: Annotated[int, typer.Option(min=1, help="Recorded requests, from the first one on.")] = 300,
+    passes: Annotated[int, typer.Option(min=1, help="How often; each pass has units of its own.")] = 1,
+    endpoint: Annotated[str, typer.Option(help="Predictor or gateway.")] = "http://127.0.0.1:8080",
+    collector: Annotated[str, typer.Option(help="Collector of outcomes.")] = COLLECTOR,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at once.")] = 2,
+    rate: Annotated[float, typer.Option(min=0, help="Requests a second at most; 0 for as fast as it goes.")] = 0.0,
+    name: Annotated[str, typer.Option(help="Name of the replay; made from the time when not given.")] = "",
+    resume: Annotated[str, typer.Option(help="Name of an interrupted replay to take up again.")] = "",
+    as_json: Json = False,
+) -> int:
+    """Replays recorded requests against a running service, with their real outcomes; exit code 1 when one failed."""
+    from serinus.wiring.replay import ReplayWish
+    from serinus.wiring.replay import replay as play
+
+    called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate)
+    err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
+    columns = (
+        TextColumn("requests"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("requests", total=None)
+        result = play(
+            open_project(), wish, resume=bool(resume), on_sent=lambda _, total: bar.update(task, advance=1, total=total)
+        )
+    if as_json:
+        show_json(result.model_dump())
+    else:
+        show_result(result)
+    return 1 if result.failed else 0
+
+
+@command
+def kpis(
+    problem: str,
+    as_of: Annotated[str, typer.Option(help="Close what is due at this event time; now when not given.")] = "",
+    as_json: Json = False,
+) -> None:
+    """KPIs of everything that the service answered and that has closed."""
+    from serinus.replay.report import kpi_figures
+    from serinus.wiring.evidence import reduce_now
+
+    project = open_project()
+    card = project.problem(problem).card
+    now = _moment(as_of) if as_of else datetime.now(UTC)
+    counters, rows = reduce_now(project, card, now)
+    figures = kpi_figures(card, rows)
+    if as_json:
+        show_json({"kpis": [one.model_dump() for one in figures], "counters": counters.model_dump()})
+        return
+    _show_figures(f"KPIs of {problem}", figures)
+    out.print(", ".join(f"{value:,} {name}" for name, value in counters.model_dump().items() if value), style="dim")
+
+
+@command
+def trace(problem: str, request_id: str, as_json: Json = False) -> None:
+    """One request: what was shown by which revision, what came of it, and where its model and features come from."""
+    from serinus.wiring.trace import trace_request
+
+    found = trace_request(open_project(), problem, request_id)
+    if as_json:
+        show_json(found)
+        return
+    for title, facts in found.items():
+        shown = facts if isinstance(facts, list) else [facts]
+        for one in shown:
+            show_table(title.replace("_", " "), ("what", "value"), [(key, _text(value)) for key, value in one.items()])
+
+
+def show_result(result: ReplayResult) -> None:
+    """The report of a replay, for people."""
+    hits = [one for one in result.kpis if one.formula == "hits_at_k"]
+    _show_figures(f"{result.visits} visits, {result.passes} pass(es), {result.failed} failed", result.kpis)
+    if result.baselines:
+        _show_figures("baselines on the same visits (hits among the first 10)", (*hits, *result.baselines))
+    times, stages = result.latency_ms, ", ".join(f"{one.name} {one.mean_ms:.2f}" for one in result.stages)
+    if times:
+        rate = result.sent / result.seconds if result.seconds else 0.0
+        out.print(f"latency p50 {times['p50']:.1f} ms, p99 {times['p99']:.1f} ms; {rate:.0f} requests a second")
+    if stages:
+        out.print(f"mean ms by stage: {stages}", soft_wrap=True)
+    out.print(result.note, style="dim", soft_wrap=True)
+
+
+def _show_figures(title: str, figures: tuple[Figure, ...]) -> None:
+    rows = [
+        (one.name, _number(one.estimate), f"{_number(one.low)} to {_number(one.high)}", one.requests, one.clusters)
+        for one in figures
+    ]
+    right = ("estimate", "95 % interval", "requests", "entities")
+    show_table(title, ("name", *right), rows, right=right)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - any fact
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _opened(file: Path) -> Any:  # noqa: ANN401 - an open file
+    try:
+        return file.open(encoding="utf-8")
+    except OSError as fault:
+        raise UsageError(f"cannot read {file}", cause=str(fault)) from fault
+
+
+def _parsed(number: int, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError as fault:
+        raise DataError(f"line {number} is not JSON", cause=str(fault)) from fault
+    if not isinstance(found, dict):
+        raise DataError(f"line {number} is not an object")
+    return found
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as fault:
+        raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,165 @@
+"""The collector: outcomes come in over HTTP, in batches, as often as callers like to send them.
+
+Invariant: 200 means on disk; every refusal names its field or its reason; no answer holds a traceback.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import ValidationError
+
+from serinus.core.errors import Unavailable
+from serinus.evidence.intake import Accepted, Batch, Intake, Overloaded
+from serinus.evidence.log import EventLog
+
+MOST_BYTES = 2 << 20
+RETRY_AFTER = "1"
+_log = logging.getLogger("serinus.collector")
+
+
+@dataclass(frozen=True)
+class CollectorSettings:
+    """`accept_event_time`: an outcome arrives when it happened, as in a replay, instead of now."""
+
+    accept_event_time: bool = False
+    most_waiting: int = 50_000
+    now: Callable[[], float] = time.time
+
+
+class _Metrics:
+    def __init__(self, log: EventLog, intake: Intake) -> None:
+        self.registry = CollectorRegistry()
+        self.rows = Counter("serinus_outcomes", "rows by what became of them", ["result"], registry=self.registry)
+        self.batches = Counter("serinus_outcome_batches", "answers by status", ["status"], registry=self.registry)
+        self.seconds = Histogram("serinus_outcome_seconds", "time to answer a batch", registry=self.registry)
+        waiting = Gauge("serinus_outcomes_waiting", "rows not yet on disk", registry=self.registry)
+        waiting.set_function(lambda: intake.waiting)
+        torn = Gauge("serinus_log_torn_files", "files of the log that were set aside", registry=self.registry)
+        torn.set_function(lambda: log.damage().torn_files)
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, headline: str, field: str, problem: str) -> None:
+        super().__init__(headline)
+        self.status, self.fields = status, [{"field": field, "problem": problem}]
+
+
+def make_app(log: EventLog, settings: CollectorSettings | None = None) -> FastAPI:
+    """`POST /v1/outcomes`, `GET /healthz`, `/readyz`, `/metrics`, `/openapi.json`."""
+    chosen = settings or CollectorSettings()
+    intake = Intake(log, most_waiting=chosen.most_waiting)
+    metrics = _Metrics(log, intake)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await intake.drain()
+
+    app = FastAPI(title="Serinus collector", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+
+    async def outcomes(request: Request) -> Response:
+        """Rows are new or were seen before; either way they are on disk when this answers 200."""
+        began = time.perf_counter()
+        response = await _answer(request, intake, chosen, metrics)
+        metrics.seconds.observe(time.perf_counter() - began)
+        metrics.batches.labels(str(response.status_code)).inc()
+        return response
+
+    async def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def ready() -> Response:
+        status = 200 if intake.healthy else 503
+        return JSONResponse({"status": "ready" if intake.healthy else "the log refused the last rows"}, status)
+
+    async def shown() -> Response:
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    app.add_api_route("/v1/outcomes", outcomes, methods=["POST"], openapi_extra=_schema())
+    app.add_api_route("/healthz", alive, methods=["GET"])
+    app.add_api_route("/readyz", ready, methods=["GET"], responses={503: {"description": "the log refuses rows"}})
+    app.add_api_route("/metrics", shown, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(Exception, _unknown_fault)
+    return app
+
+
+async def _answer(request: Request, intake: Intake, settings: CollectorSettings, metrics: _Metrics) -> Response:
+    try:
+        batch = _parsed(await _body(request))
+        now = settings.now()
+        rows = [one.row(one.moment() if settings.accept_event_time else now) for one in batch.outcomes]
+        accepted = await intake.take(rows)
+    except _Refused as refused:
+        metrics.rows.labels("refused").inc()
+        return JSONResponse({"error": str(refused), "fields": refused.fields}, refused.status)
+    except ValidationError as fault:
+        metrics.rows.labels("refused").inc()
+        return JSONResponse({"error": "the outcomes are not valid", "fields": _faults(fault)}, 400)
+    except Unavailable as fault:
+        metrics.rows.labels("overloaded" if isinstance(fault, Overloaded) else "unwritten").inc()
+        body = {"error": fault.headline, "hint": fault.hint}
+        return JSONResponse(body, 503, headers={"retry-after": RETRY_AFTER})
+    metrics.rows.labels("accepted").inc(accepted.accepted)
+    metrics.rows.labels("duplicate").inc(accepted.duplicates)
+    return JSONResponse(accepted.model_dump())
+
+
+def _parsed(body: bytes) -> Batch:
+    try:
+        return Batch.model_validate_json(body)
+    except RecursionError as fault:
+        raise _Refused(400, "the body is nested too deeply", "body", "too deep") from fault
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body, of a content type that is JSON and a size that is allowed."""
+    kind, _, rest = request.headers.get("content-type", "application/json").lower().partition(";")
+    if kind.strip() != "application/json" or ("charset" in rest and "utf-8" not in rest):
+        raise _Refused(415, "the content type is not JSON", "content-type", "send application/json in UTF-8")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise _Refused(413, "the body is too large", "body", f"at most {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _faults(fault: ValidationError) -> list[dict[str, str]]:
+    found = []
+    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:50]:
+        path = ""
+        for part in error["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        found.append({"field": path[:300] or "body", "problem": str(error["msg"]).removeprefix("Value error, ")})
+    return found
+
+
+def _schema() -> dict[str, Any]:
+    """The body that is read raw, described by the model that parses it."""
+    schema: dict[str, Any] = Batch.model_json_schema()
+    schema["properties"]["outcomes"]["items"] = schema.pop("$defs")["OutcomeIn"]
+    meanings = {"400": "a field is at fault", "413": "too large", "415": "not JSON", "503": "not written; send again"}
+    answers: dict[str, Any] = {status: {"description": text} for status, text in meanings.items()}
+    good = {"description": "on disk", "content": {"application/json": {"schema": Accepted.model_json_schema()}}}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return {"requestBody": body, "responses": answers | {"200": good}}
+
+
+async def _unknown_fault(_: Request, fault: Exception) -> JSONResponse:
+    _log.error("a batch broke the collector", exc_info=fault)
+    return JSONResponse({"error": "internal error"}, status_code=500)
+
+
+def serve(log: EventLog, host: str, port: int, settings: CollectorSettings) -> None:
+    """Serves until SIGTERM or SIGINT; batches under way are answered first."""
+    app = make_app(log, settings)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)

@@ -1,0 +1,156 @@
+"""Outcomes on their way in: the body of a batch, what was seen lately, and one write for many callers.
+
+Invariant: a caller is told "accepted" only after its rows are on disk; rows that are refused leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from serinus.core.errors import Unavailable
+from serinus.core.events import Outcome, Stream
+from serinus.core.ports import EventSink
+
+MOST_OUTCOMES = 1_000
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class OutcomeIn(BaseModel):
+    """One thing a unit did. Times without a zone are UTC; numbers are epoch seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[Id, Field(description="unique; sending it again changes nothing")]
+    name: Annotated[Id, Field(description="what happened, as the card names it")]
+    request_id: Annotated[Id | None, Field(description="the request that it answers")] = None
+    unit: Annotated[Id | None, Field(description="who did it; needed where no request is named")] = None
+    item: Id | None = None
+    value: Annotated[float, Field(allow_inf_nan=False, description="what it was worth")] = 0.0
+    as_of: Annotated[datetime, Field(description="when it happened")]
+
+    @model_validator(mode="after")
+    def _attributable(self) -> OutcomeIn:
+        if self.request_id is None and self.unit is None:
+            raise ValueError("needs request_id or unit")
+        self.moment()
+        return self
+
+    def moment(self) -> float:
+        """Epoch seconds. Raises `ValueError` outside 1970 to 2199."""
+        try:
+            found = self.as_of.replace(tzinfo=UTC) if self.as_of.tzinfo is None else self.as_of.astimezone(UTC)
+        except OverflowError:
+            found = _LAST
+        if not _FIRST <= found < _LAST:
+            raise ValueError("as_of must lie between 1970 and 2199")
+        return found.timestamp()
+
+    def row(self, at: float) -> Outcome:
+        """The row of the event log."""
+        return Outcome(
+            id=self.id,
+            name=self.name,
+            request_id=self.request_id or "",
+            unit=self.unit or "",
+            item=self.item or "",
+            value=self.value,
+            as_of=self.moment(),
+            at=at,
+        )
+
+
+class Batch(BaseModel):
+    """The body of `POST /v1/outcomes`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcomes: Annotated[tuple[OutcomeIn, ...], Field(min_length=1, max_length=MOST_OUTCOMES)]
+
+
+class Accepted(BaseModel):
+    """The answer: rows that were new, and rows that this collector had seen."""
+
+    accepted: int
+    duplicates: int
+
+
+class Overloaded(Unavailable):
+    """More rows wait for the disk than may wait."""
+
+
+@dataclass
+class _Waiting:
+    rows: list[Outcome]
+    done: asyncio.Future[None]
+
+
+class Intake:
+    """Gathers the rows of all callers that wait, and appends them in one go, outside of the event loop."""
+
+    def __init__(self, sink: EventSink, *, most_waiting: int = 50_000, remembered: int = 200_000) -> None:
+        self._sink, self._most, self._remembered = sink, most_waiting, remembered
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._queue: list[_Waiting] = []
+        self._writing: asyncio.Task[None] | None = None
+        self.waiting, self.healthy = 0, True
+
+    async def take(self, rows: Sequence[Outcome]) -> Accepted:
+        """Returns when the new rows are on disk.
+
+        Raises `Unavailable` when they cannot be written, `Overloaded` when too many wait.
+        """
+        fresh = list({row.id: row for row in rows if row.id not in self._seen}.values())
+        if self.waiting + len(fresh) > self._most:
+            raise Overloaded("too many outcomes wait for the disk", hint="send them again in a moment")
+        if fresh:
+            await self._written(fresh)
+        return Accepted(accepted=len(fresh), duplicates=len(rows) - len(fresh))
+
+    async def _written(self, fresh: list[Outcome]) -> None:
+        waiting = _Waiting(fresh, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self.waiting += len(fresh)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.ensure_future(self._write_all())
+        await asyncio.shield(waiting.done)
+
+    async def _write_all(self) -> None:
+        while self._queue:
+            group, self._queue = self._queue, []
+            rows = [row for one in group for row in one.rows]
+            fault: Unavailable | None = None
+            try:
+                await asyncio.to_thread(self._sink.append, Stream.OUTCOMES, rows)
+            except Unavailable as refused:
+                fault = refused
+            self.healthy, self.waiting = fault is None, self.waiting - len(rows)
+            for one in group:
+                if one.done.cancelled():
+                    continue
+                if fault is None:
+                    one.done.set_result(None)
+                else:
+                    one.done.set_exception(fault)
+            if fault is None:
+                self._remember(rows)
+
+    def _remember(self, rows: Sequence[Outcome]) -> None:
+        for row in rows:
+            self._seen[row.id] = None
+            self._seen.move_to_end(row.id)
+        while len(self._seen) > self._remembered:
+            self._seen.popitem(last=False)
+
+    async def drain(self) -> None:
+        """Returns when nothing waits."""
+        if self._writing is not None:
+            await self._writing

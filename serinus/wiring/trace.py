@@ -1,0 +1,101 @@
+"""`serinus trace`: the chain of ids from one request back to the data that its model was made of.
+
+Invariant: every link is read where it was written: the event log, the bundle's lineage, the journal; none is guessed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serinus.core.errors import NotFound, SerinusError
+from serinus.core.events import Stream
+from serinus.evidence.log import EventLog
+from serinus.evidence.plan import KpiPlan
+from serinus.wiring.adapters import registry
+from serinus.wiring.evidence import event_log, reducer
+from serinus.wiring.project import Project
+from serinus.wiring.serve import load_bundle
+from serinus.wiring.serving import service_of
+
+MOST_ITEMS_SHOWN = 10
+
+
+def trace_request(project: Project, problem: str, request_id: str) -> dict[str, Any]:
+    """Sections by name, each a mapping of facts or a list of them. Raises `NotFound` for an unknown request."""
+    card, log = project.problem(problem).card, event_log(project, problem)
+    exposures = _rows(log, Stream.EXPOSURES, request_id)
+    if not exposures:
+        raise NotFound(
+            f"no exposure of request {request_id}", hint="a request shows up at most 0.2 s after it was answered"
+        )
+    scores = {row["id"]: row for row in _rows(log, Stream.SCORES, request_id)}
+    found: dict[str, Any] = {"request": [_request(row, scores.get(row["id"])) for row in exposures]}
+    outcomes = _rows(log, Stream.OUTCOMES, request_id)
+    found["outcomes"] = [
+        {"name": o["name"], "item": o["item"], "value": o["value"], "at": _time(o["as_of"])} for o in outcomes
+    ]
+    found["kpis"] = _kpis(project, card, request_id, KpiPlan.of(card))
+    versions = dict.fromkeys(row["version"] for row in exposures)
+    found["model"] = [_model(project, problem, version) for version in versions]
+    return found
+
+
+def _rows(log: EventLog, stream: Stream, request_id: str) -> list[dict[str, Any]]:
+    """All rows of a request, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    for segment in log.segments(stream):
+        table: pa.Table = log.read(segment)
+        for row in table.filter(pc.equal(table["request_id"], request_id)).to_pylist():
+            found.setdefault(row["id"], row)
+    return list(found.values())
+
+
+def _request(row: dict[str, Any], scores: dict[str, Any] | None) -> dict[str, Any]:
+    names = ("request_id", "revision", "version", "entity", "unit", "bucket", "bucket_check", "cold_start", "error")
+    shown = zip(scores["items"], scores["probabilities"], strict=True) if scores else ()
+    ranked = [f"{item} {p:.4f}".strip() for item, p in shown]
+    return {name: row[name] for name in names} | {
+        "answered_at": _time(row["at"]),
+        "as_of": _time(row["as_of"]),
+        "latency_ms": round(row["latency_ms"], 2),
+        f"first {min(len(ranked), MOST_ITEMS_SHOWN)} of {len(ranked)} shown": ranked[:MOST_ITEMS_SHOWN],
+    }
+
+
+def _kpis(project: Project, card: Any, request_id: str, plan: KpiPlan) -> dict[str, Any]:  # noqa: ANN401
+    table = reducer(project, card).rows()
+    rows = table.filter(pc.equal(table["request_id"], request_id)).to_pylist()
+    return {
+        f"{name} ({row['revision']})": row[name] for row in rows for name in plan.columns() if row[name] is not None
+    }
+
+
+def _model(project: Project, problem: str, version: str) -> dict[str, Any]:
+    """From the version to the snapshot, by the lineage that the bundle carries."""
+    service = service_of(project, problem)
+    uri = service.storage_uri
+    if version != str(service.version):
+        try:
+            uri = registry(project).version(problem, version).storage_uri
+        except SerinusError as fault:
+            return {"model_version": version, "registry": fault.headline}
+    manifest = load_bundle(uri).manifest
+    lineage = manifest.lineage
+    return {
+        "model_version": version,
+        "bundle": uri.rsplit("/", 1)[-1],
+        "candidate": manifest.candidate,
+        "mlflow_run": lineage.mlflow_run,
+        "pipeline_run": lineage.pipeline_run,
+        "feature_service": f"{manifest.features.service} {manifest.features.service_hash}",
+        "training_set": lineage.training_set_hash,
+        "data_snapshot": lineage.snapshot_hash,
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
