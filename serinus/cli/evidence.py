@@ -106,6 +106,7 @@ def replay(
     collector: Annotated[str, typer.Option(help="Collector of outcomes.")] = COLLECTOR,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at once.")] = 2,
     rate: Annotated[float, typer.Option(min=0, help="Requests a second at most; 0 for as fast as it goes.")] = 0.0,
+    online: Annotated[str, typer.Option(help="Online store to move; that of Feast's configuration.")] = "",
     name: Annotated[str, typer.Option(help="Name of the replay; made from the time when not given.")] = "",
     resume: Annotated[str, typer.Option(help="Name of an interrupted replay to take up again.")] = "",
     as_json: Json = False,
@@ -115,7 +116,7 @@ def replay(
     from serinus.wiring.replay import replay as play
 
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate)
+    wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
     columns = (
         TextColumn("requests"),

@@ -31,6 +31,7 @@ from serinus.core.errors import DataError, NotFound, UsageError
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.sides import lookup_time
+from serinus.features.snapshots import counts
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
@@ -164,18 +165,21 @@ class FeastStore:
         """
         target = self.online_path
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target.parent) as scratch, _quiet():
+        with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target.parent) as scratch:
             fresh = Path(scratch) / target.name
-            aside = self._document["online_store"] | {"path": str(fresh)}
+            self.write_snapshot(as_of, fresh)
+            found = counts(fresh, self._project.name)
+            fresh.replace(target)
+        self._feast = _open(self._config)  # its connection still held the file that was replaced
+        return found
+
+    def write_snapshot(self, as_of: datetime, path: Path) -> None:
+        """The same rows in a file of their own, which must not exist yet."""
+        aside = self._document["online_store"] | {"path": str(path)}
+        with _quiet():
             store = _open(_repo_config(self._project, self._document | {"online_store": aside}))
             store.apply(self._declared())  # makes the tables
             store.materialize(_BEGIN, lookup_time(as_of))
-            counts = _count(
-                fresh, self._project.name, [view.name for view in store.list_feature_views() if view.online]
-            )
-            fresh.replace(target)
-        self._feast = _open(self._config)  # its connection still held the file that was replaced
-        return counts
 
     @property
     def online_path(self) -> Path:
@@ -298,11 +302,3 @@ def _quiet() -> Iterator[None]:
     """Feast prints each view that it materializes, and draws progress bars on stderr; the caller has its own."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
-
-
-def _count(path: Path, project: str, views: list[str]) -> dict[str, int]:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        return {
-            view: int(db.execute(f'SELECT count(DISTINCT entity_key) FROM "{project}_{view}"').fetchone()[0])  # noqa: S608
-            for view in sorted(views)
-        }

@@ -28,7 +28,7 @@ MOST_UNREACHABLE = 20
 class Clock(Protocol):
     """Moves the features to a moment (D12)."""
 
-    def __call__(self, as_of: datetime) -> None: ...
+    def __call__(self, as_of: datetime) -> object: ...
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,17 @@ Invariant: adapters are made on demand, so a command loads only the systems that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
 
+from serinus.core.errors import UsageError
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
+from serinus.features.snapshots import FeatureClock, Loader, SqliteLoader, fingerprint
 from serinus.model.store import FolderBundleStore
 from serinus.wiring.deployer import FileDeployer
-from serinus.wiring.project import Project, load_module
+from serinus.wiring.project import Project, load_module, read_yaml
 
 if TYPE_CHECKING:
     from serinus.features.feast_store import FeastStore
@@ -47,3 +52,38 @@ def feature_store(project: Project, problem: str) -> FeastStore:
     repo = project.feature_repo
     definitions = load_module(repo / f"{problem}.py")
     return FeastStore(FeastProject(problem, repo / "feature_store.yaml", definitions, project.home))
+
+
+def feature_clock(project: Project, problem: str, online: str = "") -> FeatureClock:
+    """The clock over the problem's online store, or over another one by its address. Feast is loaded when needed."""
+    address = online or online_address(project, problem)
+    repo = project.feature_repo
+    sources = (project.home / "features" / problem).glob("*.parquet")
+    mark = fingerprint([repo / "feature_store.yaml", repo / f"{problem}.py"], sources)
+    folder = project.home / "feast" / problem / "snapshots"
+
+    def make(as_of: datetime, path: Path) -> None:
+        feature_store(project, problem).write_snapshot(as_of, path)
+
+    return FeatureClock(folder, mark, make, _loader(address, problem))
+
+
+def _loader(address: str, problem: str) -> Loader:
+    if "://" in address:
+        from serinus.features.redis_store import RedisLoader
+
+        return RedisLoader(address, problem)
+    return SqliteLoader(Path(address))
+
+
+def online_address(project: Project, problem: str) -> str:
+    """Where Feast's configuration puts the online store: a path, or a Redis address."""
+    config = project.feature_repo / "feature_store.yaml"
+    document: Any = read_yaml(config)
+    values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": problem}
+    store = document.get("online_store", {}) if isinstance(document, dict) else {}
+    address = store.get("path") or store.get("connection_string")
+    if not isinstance(address, str):
+        raise UsageError(f"{config} does not say where the online store is", hint="online_store needs a path")
+    filled = Template(address).safe_substitute(values)
+    return filled if store.get("type") == "sqlite" else f"redis://{filled}"

@@ -23,12 +23,12 @@ from serinus.replay.recording import read_recording
 from serinus.replay.report import ReplayResult, baseline_figures, kpi_figures, latency
 from serinus.replay.schedule import Schedule
 from serinus.replay.scrape import between, scrape
+from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reduce_now
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 from serinus.wiring.serving import service_of
 from serinus.wiring.steps.data import recording_folder
-from serinus.wiring.steps.release import move_features
 
 RESULT = "result.json"
 FLUSH_SECONDS = 5.0
@@ -44,8 +44,9 @@ class ReplayWish:
     passes: int
     endpoint: str
     collector: str
-    concurrency: int = 4
+    concurrency: int = 2
     rate: float = 0.0
+    online: str = ""
 
 
 def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callable[[Sent, int], None]) -> ReplayResult:
@@ -68,7 +69,7 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
             schedule,
             target,
             progress,
-            lambda as_of: move_features(project, wish.problem, as_of),
+            feature_clock(project, wish.problem, wish.online).move_to,
             lambda sent: on_sent(sent, len(schedule)),
         )
         player.play()

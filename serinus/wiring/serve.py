@@ -89,7 +89,11 @@ def feature_service(bundle: Bundle) -> ServiceInfo:
 
 
 def online_store(address: str, project: str) -> RawStore:
-    """SQLite by its path."""
+    """SQLite by its path, Redis by its address."""
+    if "://" in address:
+        from serinus.features.redis_store import RedisStore
+
+        return RedisStore(address, project)
     return SqliteStore(Path(address), project)
 
 

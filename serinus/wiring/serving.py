@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import Any
 
 from serinus.core.errors import NotFound, UsageError
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.model.bundle import content_hash, read_manifest
-from serinus.wiring.adapters import deployer, registry
-from serinus.wiring.project import Project, read_yaml
+from serinus.wiring.adapters import deployer, online_address, registry
+from serinus.wiring.project import Project
 from serinus.wiring.settings import ServeSettings
 
 
@@ -64,19 +62,6 @@ def service_of(project: Project, problem: str) -> Service:
 def events_folder(project: Project, problem: str) -> Path:
     """The event log of a problem's service."""
     return project.home / "events" / problem
-
-
-def online_address(project: Project, problem: str) -> str:
-    """Where Feast's configuration puts the online store: a path, or a Redis address."""
-    config = project.feature_repo / "feature_store.yaml"
-    document: Any = read_yaml(config)
-    values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": problem}
-    store = document.get("online_store", {}) if isinstance(document, dict) else {}
-    address = store.get("path") or store.get("connection_string")
-    if not isinstance(address, str):
-        raise UsageError(f"{config} does not say where the online store is", hint="online_store needs a path")
-    filled = Template(address).safe_substitute(values)
-    return filled if store.get("type") == "sqlite" else f"redis://{filled}"
 
 
 def _bundle(project: Project, wish: Wish, service: Service) -> tuple[str, str]:

@@ -12,9 +12,10 @@ from serinus.core.errors import SerinusError
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, warnings
+from serinus.features.snapshots import counts
 from serinus.model.bundle import read_manifest
 from serinus.training.results import Evaluation
-from serinus.wiring.adapters import bundle_store, deployer, feature_store, registry, tracker
+from serinus.wiring.adapters import bundle_store, deployer, feature_clock, registry, tracker
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
@@ -47,14 +48,14 @@ def materialize(problem: str, job: str, version: int) -> None:
     """Loads the online store as of the snapshot's own time, so that the version can be served."""
     with step("materialize", problem, job) as context:
         as_of = context.problem.card.data.snapshot_time
-        context.facts.update(version=version, **materialize_as_of(context, as_of))
+        context.facts.update(version=version, **materialize_as_of(context.project, problem, as_of))
 
 
-def materialize_as_of(context: StepContext, as_of: datetime) -> dict[str, Any]:
-    """The online store with the latest row of every view not later than `as_of`."""
-    store = feature_store(context.project, context.problem.card.name)
-    counts = store.materialize(as_of)
-    return {"as_of": as_of.isoformat(), "views": [{"name": name, "rows": rows} for name, rows in counts.items()]}
+def materialize_as_of(project: Project, problem: str, as_of: datetime) -> dict[str, Any]:
+    """The online store with the latest row of every view not later than the midnight before `as_of`."""
+    snapshot = feature_clock(project, problem).move_to(as_of)
+    views = [{"name": name, "rows": rows} for name, rows in counts(snapshot, problem).items()]
+    return {"as_of": as_of.isoformat(), "views": views}
 
 
 def deploy(problem: str, job: str, version: int) -> None:
@@ -152,13 +153,4 @@ def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
 def features_as_of(problem: str, as_of: datetime | None) -> dict[str, Any]:
     """`serinus features materialize`: the same function as the pipeline's step, outside a run."""
     project = open_project()
-    loaded = project.problem(problem)
-    store = feature_store(project, problem)
-    moment = as_of or loaded.card.data.snapshot_time
-    counts = store.materialize(moment)
-    return {"as_of": moment.isoformat(), "views": [{"name": name, "rows": rows} for name, rows in counts.items()]}
-
-
-def move_features(project: Project, problem: str, as_of: datetime) -> None:
-    """The feature clock (D12): the online store as of the midnight before `as_of`."""
-    feature_store(project, problem).materialize(as_of)
+    return materialize_as_of(project, problem, as_of or project.problem(problem).card.data.snapshot_time)

@@ -104,7 +104,7 @@ def test_a_materialization_that_dies_leaves_the_old_store_and_nothing_else(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("serinus.features.feast_store._count", die)
+        patched.setattr("serinus.features.feast_store.counts", die)
         with pytest.raises(KeyboardInterrupt):
             store.materialize(datetime(2024, 1, 9, tzinfo=UTC))
     assert store.online_path.read_bytes() == before
