@@ -41,12 +41,13 @@ def build(problem: str, as_json: Json = False) -> None:
 def materialize(
     problem: str,
     as_of: Annotated[str, typer.Option(help="Day or time (UTC); the snapshot's own time when not given.")] = "",
+    online: Annotated[str, typer.Option(help="Online store, a path or redis://…; that of Feast's configuration.")] = "",
     as_json: Json = False,
 ) -> None:
     """Loads the online store with the latest row of every view as of a time."""
     from serinus.wiring.steps.release import features_as_of
 
-    facts = features_as_of(problem, _moment(as_of) if as_of else None)
+    facts = features_as_of(problem, _moment(as_of) if as_of else None, online)
     if as_json:
         show_json(facts)
         return

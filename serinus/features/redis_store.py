@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mmh3
 import redis
@@ -60,7 +61,8 @@ class RedisLoader:
         self._project = project.encode()
         number = int(self._live.connection_pool.connection_kwargs.get("db", 0))
         self._numbers = (number, number + 1)
-        self._aside: Any = connect(address, 30.0, db=number + 1)
+        # A database in the address would win over one given beside it.
+        self._aside: Any = connect(urlsplit(address)._replace(path=f"/{number + 1}").geturl(), 30.0)
 
     def load(self, snapshot: Path) -> None:
         """Interrupted anywhere, loading again comes to the same end. Raises `Unavailable`."""
@@ -80,10 +82,10 @@ class RedisLoader:
             raise Unavailable("the online store cannot be loaded", cause=f"{type(fault).__name__}: {fault}") from fault
 
 
-def connect(address: str, timeout: float, **options: Any) -> Any:  # noqa: ANN401 - redis-py has no useful types
+def connect(address: str, timeout: float) -> Any:  # noqa: ANN401 - redis-py has no useful types
     """A client that fails fast and connects anew with the next call."""
     try:
-        return redis.Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
+        return redis.Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
     except ValueError as fault:
         raise Unavailable(f"{_shown(address)} is not an address of Redis", cause=str(fault)) from fault
 

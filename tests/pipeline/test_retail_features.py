@@ -6,20 +6,28 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from servers import redis_server
+
+from serinus.core.events import BucketCheck
 from serinus.features.assemble import assemble
 from serinus.features.batch import Column, Ragged
+from serinus.features.dataset import Requests
 from serinus.features.feast_store import FeastStore
 from serinus.features.inputs import columns_of
 from serinus.features.online import OnlineReader, SqliteStore
-from serinus.features.transforms import matrix
-from serinus.wiring.adapters import feature_store
+from serinus.features.transforms import Matrix, matrix
+from serinus.serving.stages import Admitted, FeatureLookup
+from serinus.wiring.adapters import feature_clock, feature_store
 from serinus.wiring.project import Project, open_project
+from serinus.wiring.serve import online_store
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -124,3 +132,44 @@ def test_lookup_prints_values_with_their_times(home: Path) -> None:
     assert price["status"] == "found"
     assert price["time"] == "2011-10-03T00:00:00+00:00"
     assert price["value"] == pytest.approx(2.95, abs=0.5)
+
+
+WEEK = (datetime(2011, 10, 3), datetime(2011, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def recorded_week(project: Project, store: FeastStore) -> tuple[Requests, Matrix]:
+    """Every visit of a week with its candidates, and the offline matrix of their rows."""
+    problem = project.problem("retail")
+    asked = problem.code.requests(problem.code.clean(pd.read_parquet(problem.source)).tables, problem.card)
+    inside = asked.requests["as_of"].between(*WEEK, inclusive="left")
+    requests = asked.requests[inside].reset_index()
+    rows = asked.rows[asked.rows["request"].isin(requests["index"])]
+    position = pd.Series(requests.index, index=requests["index"])
+    rows = rows.assign(request=position.loc[rows["request"]].to_numpy()).reset_index(drop=True)
+    batch = assemble(requests, rows, store.historical_source(problem.card), with_items=True)
+    return Requests(requests.drop(columns="index"), rows), matrix(problem.code.inputs, batch)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+def test_every_served_row_of_a_week_is_its_offline_row(
+    project: Project, store: FeastStore, recorded_week: tuple[Requests, Matrix], tmp_path: Path, backend: str
+) -> None:
+    """D12: the clock moves day by day, and a request looks up what a training set would have."""
+    card, inputs = project.problem("retail").card, project.problem("retail").code.inputs
+    asked, offline = recorded_week
+    assert len(asked.requests) > 300
+    with redis_server(tmp_path) as server:
+        address = server.address if backend == "redis" else str(tmp_path / "online.db")
+        clock = feature_clock(project, "retail", address)
+        reader = OnlineReader(online_store(address, "retail"), store.service_description(card.data.feature_service))
+        look_up = FeatureLookup(reader, "customer", "item")
+        rows = asked.rows.groupby("request", sort=True)
+        for request, mine in rows.indices.items():
+            about = asked.requests.iloc[request]
+            as_of = about["as_of"].to_pydatetime().replace(tzinfo=UTC)
+            clock.move_to(as_of)
+            items = tuple(asked.rows["item"].iloc[mine])
+            found = look_up(Admitted("r", str(about["entity"]), "u", items, {}, as_of, "", 0, BucketCheck.OK))
+            assert found.reachable
+            assert np.array_equal(matrix(inputs, found.batch), offline[mine]), about["request_id"]

@@ -51,9 +51,9 @@ def materialize(problem: str, job: str, version: int) -> None:
         context.facts.update(version=version, **materialize_as_of(context.project, problem, as_of))
 
 
-def materialize_as_of(project: Project, problem: str, as_of: datetime) -> dict[str, Any]:
+def materialize_as_of(project: Project, problem: str, as_of: datetime, online: str = "") -> dict[str, Any]:
     """The online store with the latest row of every view not later than the midnight before `as_of`."""
-    snapshot = feature_clock(project, problem).move_to(as_of)
+    snapshot = feature_clock(project, problem, online).move_to(as_of)
     views = [{"name": name, "rows": rows} for name, rows in counts(snapshot, problem).items()]
     return {"as_of": as_of.isoformat(), "views": views}
 
@@ -150,7 +150,8 @@ def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
     }
 
 
-def features_as_of(problem: str, as_of: datetime | None) -> dict[str, Any]:
+def features_as_of(problem: str, as_of: datetime | None, online: str = "") -> dict[str, Any]:
     """`serinus features materialize`: the same function as the pipeline's step, outside a run."""
     project = open_project()
-    return materialize_as_of(project, problem, as_of or project.problem(problem).card.data.snapshot_time)
+    moment = as_of or project.problem(problem).card.data.snapshot_time
+    return materialize_as_of(project, problem, moment, online)

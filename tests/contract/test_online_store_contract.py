@@ -1,0 +1,265 @@
+"""What every online store must do: the same reads, one state a request, days forward and back, faults that pass."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import redis
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit/features"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from feast_repo import TYPES, make_store, row
+from servers import RedisServer, redis_server
+
+from serinus.core.errors import Unavailable
+from serinus.features import redis_store
+from serinus.features.batch import Ragged
+from serinus.features.feast_store import FeastStore
+from serinus.features.online import OnlineReader, RawStore, SqliteStore
+from serinus.features.redis_store import RedisLoader, RedisStore
+from serinus.features.snapshots import FeatureClock, Loader, SqliteLoader
+
+DAY_5 = datetime(2024, 1, 6, 12, tzinfo=UTC)
+DAY_8 = DAY_5 + timedelta(days=3)
+MANY = 3_000
+
+
+@pytest.fixture(scope="module")
+def feast(tmp_path_factory: pytest.TempPathFactory) -> FeastStore:
+    """Sources over ten days: every type, nulls, empty lists, expiry, int and text keys."""
+    store = make_store(tmp_path_factory.mktemp("feast"))
+    nulls = dict.fromkeys(TYPES)
+    users = [row("user", 1, 0, 1), row("user", 1, 4, 2), row("user", 1, 8, 20), row("user", -2, 8, 3)]
+    users += [row("user", 3, 1, 5, **nulls), row("user", 4, 1, 0, f32=np.nan, f64=np.nan, f32s=[], texts=[])]
+    things = [row("thing", "a", 5, 6), row("thing", "b", 2, 7), row("thing", "old", 1, 8), row("thing", "ü", 7, 9)]
+    things += [row("thing", f"t{number}", 5, number) for number in range(MANY)]
+    store.write_source("users", pd.DataFrame(users))
+    store.write_source("things", pd.DataFrame(things))
+    store.apply()
+    return store
+
+
+@pytest.fixture(scope="module")
+def redis_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class Online:
+    """A store with its clock and a reader of it."""
+
+    def __init__(self, feast: FeastStore, snapshots: Path, loader: Loader, raw: RawStore) -> None:
+        self.clock = FeatureClock(snapshots, "print", feast.write_snapshot, loader)
+        self.raw, self.reader = raw, OnlineReader(raw, feast.service_description("toy_service"))
+
+    def values(self, as_of: datetime, users: list[str], things: list[str]) -> dict[str, list[Any]]:
+        found = self.reader.read_together({"user": users, "thing": things}, as_of)
+        out: dict[str, list[Any]] = {}
+        for side in found.values():
+            for name, column in side.side.columns.items():
+                out[name] = (
+                    [column.values[a:b].tolist() for a, b in zip(column.offsets, column.offsets[1:], strict=False)]
+                    if isinstance(column, Ragged)
+                    else [None if isinstance(v, float) and np.isnan(v) else v for v in column.tolist()]
+                )
+            out |= {f"{view}!": list(states) for view, states in side.status.items()}
+            out |= {f"{view}@": [None if np.isnan(t) else t for t in times] for view, times in side.event_times.items()}
+        return out
+
+
+@pytest.fixture(scope="module")
+def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("snapshots")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def online(
+    request: pytest.FixtureRequest, feast: FeastStore, snapshots: Path, redis_up: RedisServer, tmp_path: Path
+) -> Online:
+    if request.param == "sqlite":
+        path = tmp_path / "online.db"
+        return Online(feast, snapshots, SqliteLoader(path), SqliteStore(path, "toy"))
+    redis.Redis.from_url(redis_up.address).flushall()
+    return Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+
+
+def _oracle(feast: FeastStore, snapshots: Path, as_of: datetime) -> Online:
+    """The snapshot file itself, which other tests hold against Feast's own client."""
+    online = Online(feast, snapshots, SqliteLoader(snapshots / "unused"), SqliteStore(snapshots / "x", "toy"))
+    path = online.clock.snapshot(as_of)
+    return Online(feast, snapshots, SqliteLoader(path), SqliteStore(path, "toy"))
+
+
+@pytest.mark.parametrize("as_of", [DAY_5, DAY_8])
+def test_reads_are_those_of_the_days_snapshot(
+    online: Online, feast: FeastStore, snapshots: Path, as_of: datetime
+) -> None:
+    online.clock.move_to(as_of)
+    users, things = ["1", "-2", "3", "4", "77", "no number"], ["a", "b", "old", "ü", "t7", "never", ""]
+    found = online.values(as_of, users, things)
+    assert found == _oracle(feast, snapshots, as_of).values(as_of, users, things)
+    assert found["users!"] == [
+        "found",
+        "missing" if as_of == DAY_5 else "found",
+        "found",
+        "found",
+        "missing",
+        "missing",
+    ]
+    assert set(found["things!"]) == {"found", "missing", "expired"}
+
+
+def test_rows_of_the_future_vanish_when_the_clock_goes_back(online: Online) -> None:
+    for as_of, i32 in ((DAY_5, 2), (DAY_8, 20), (DAY_5, 2)):
+        online.clock.move_to(as_of)
+        assert online.values(as_of, ["1"], [])["users:i32"] == [i32]
+    assert online.values(DAY_5, ["-2"], [])["users!"] == ["missing"]
+
+
+def test_many_keys_come_in_one_read(online: Online) -> None:
+    online.clock.move_to(DAY_5)
+    found = online.values(DAY_5, [], [f"t{number}" for number in range(MANY)])
+    assert found["things:i32"] == list(range(MANY))
+
+
+def test_moving_to_the_same_day_again_changes_nothing(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    online.clock.move_to(DAY_5)
+
+    def again(*_: object) -> None:
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr(online.clock._loader, "load", again)
+    online.clock.move_to(DAY_5 + timedelta(hours=5))
+
+
+def test_a_snapshot_is_made_once_and_dropped_with_its_features(feast: FeastStore, tmp_path: Path) -> None:
+    made: list[datetime] = []
+
+    def make(as_of: datetime, path: Path) -> None:
+        made.append(as_of)
+        feast.write_snapshot(as_of, path)
+
+    for mark, expected in (("one", 1), ("one", 1), ("two", 2)):
+        FeatureClock(tmp_path / "s", mark, make, SqliteLoader(tmp_path / "o.db")).move_to(DAY_5)
+        assert len(made) == expected
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["two"]
+
+
+def test_an_unreachable_redis_is_told_and_recovers(feast: FeastStore, snapshots: Path, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        online = Online(feast, snapshots, RedisLoader(server.address, "toy"), RedisStore(server.address, "toy"))
+        online.clock.move_to(DAY_5)
+        assert online.values(DAY_5, ["1"], [])["users!"] == ["found"]
+        server.stop()
+        with pytest.raises(Unavailable, match="does not answer"):
+            online.values(DAY_5, ["1"], [])
+        server.start()
+        assert online.values(DAY_5, ["1"], [])["users!"] == ["missing"]
+        RedisLoader(server.address, "toy").load(online.clock.snapshot(DAY_5))
+        assert online.values(DAY_5, ["1"], [])["users!"] == ["found"]
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    with pytest.raises(Unavailable, match="not an address"):
+        RedisStore("nonsense://x", "toy")
+
+
+class _Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+class _Counting:
+    """A client whose n-th call ends the process before or after it."""
+
+    def __init__(self, client: Any, state: dict[str, Any]) -> None:
+        self._client, self._state = client, state
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+        if name == "pipeline":
+            return lambda **options: _Counting(real(**options), self._state)
+        if name not in ("flushdb", "execute", "set", "swapdb", "get"):
+            return real
+
+        def call(*args: Any, **options: Any) -> Any:
+            mine = self._state["count"] == self._state["at"]
+            self._state["count"] += 1
+            if mine and self._state["mode"] == "before":
+                raise _Killed
+            result = real(*args, **options)
+            if mine:
+                raise _Killed
+            return result
+
+        return call
+
+    def __enter__(self) -> _Counting:
+        self._client.__enter__()
+        return self
+
+    def __exit__(self, *fault: Any) -> None:
+        self._client.__exit__(*fault)
+
+
+@pytest.mark.parametrize("mode", ["before", "after"])
+def test_a_load_killed_anywhere_shows_old_or_new_and_the_next_one_ends_it(
+    feast: FeastStore, snapshots: Path, redis_up: RedisServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(redis_store, "_CHUNK", 1_000)
+    plain = redis.Redis.from_url(redis_up.address)
+    online = Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+    old, new = online.clock.snapshot(DAY_5), online.clock.snapshot(DAY_8)
+    for at in range(100):
+        plain.flushall()
+        RedisLoader(redis_up.address, "toy").load(old)
+        dying = RedisLoader(redis_up.address, "toy")
+        state = {"at": at, "count": 0, "mode": mode}
+        dying._live, dying._aside = _Counting(dying._live, state), _Counting(dying._aside, state)
+        survived = False
+        try:
+            dying.load(new)
+            survived = True
+        except _Killed:
+            pass
+        seen = online.values(DAY_8, ["1"], ["t5", "ü"])
+        assert (seen["users:i32"], seen["things!"][1]) in (([2], "missing"), ([20], "found"))
+        RedisLoader(redis_up.address, "toy").load(new)
+        assert online.values(DAY_8, ["1"], ["t5"])["users:i32"] == [20]
+        assert redis.Redis(port=redis_up.port, db=1).dbsize() == 0
+        if survived:
+            assert at > 7
+            return
+    raise AssertionError("never got through")
+
+
+def test_the_bytes_are_those_of_feasts_own_materialization(
+    feast: FeastStore, snapshots: Path, redis_up: RedisServer
+) -> None:
+    from feast import FeatureStore
+    from feast.repo_config import RepoConfig
+
+    plain = redis.Redis.from_url(redis_up.address)
+    plain.flushall()
+    document = feast._document | {
+        "online_store": {"type": "redis", "connection_string": f"127.0.0.1:{redis_up.port},db=0"}
+    }
+    theirs = FeatureStore(config=RepoConfig(**document, repo_path=feast._project.config.parent))
+    theirs.materialize(datetime(1970, 1, 1, tzinfo=UTC), DAY_8.replace(hour=0))
+    expected = _dump(plain)
+    assert len(expected) > MANY
+    plain.flushall()
+    online = Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+    online.clock.move_to(DAY_8)
+    plain.delete("serinus:snapshot")
+    assert _dump(plain) == expected
+
+
+def _dump(client: Any) -> dict[bytes, dict[bytes, bytes]]:
+    return {key: client.hgetall(key) for key in client.scan_iter(count=5_000)}
