@@ -164,8 +164,9 @@ def test_every_served_row_of_a_week_is_its_offline_row(
         clock = feature_clock(project, "retail", address)
         reader = OnlineReader(online_store(address, "retail"), store.service_description(card.data.feature_service))
         look_up = FeatureLookup(reader, "customer", "item")
-        rows = asked.rows.groupby("request", sort=True)
-        for request, mine in rows.indices.items():
+        of_request = asked.rows.groupby("request", sort=True).indices
+        for request in asked.requests["as_of"].argsort(kind="stable"):
+            mine = of_request[request]
             about = asked.requests.iloc[request]
             as_of = about["as_of"].to_pydatetime().replace(tzinfo=UTC)
             clock.move_to(as_of)
