@@ -23,6 +23,10 @@ STEPS = (
     "materialize",
     "deploy",
     "report",
+    "lookup",
+    "serve",
+    "replay",
+    "trace",
 )
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-_PLAN, _REQUESTS, _OUTCOMES = "plan.json", "requests.jsonl", "outcomes.json"
+_REQUESTS, _OUTCOMES = "requests.jsonl", "outcomes.json"
 
 
 class Sent(BaseModel):
@@ -39,14 +38,6 @@ class Progress:
         path = folder / _OUTCOMES
         self._outcomes: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         self._handle = (folder / _REQUESTS).open("a", encoding="utf-8")
-
-    def plan(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """What the replay was started with; `wanted` the first time."""
-        path = self.folder / _PLAN
-        if not path.exists():
-            path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return known
 
     def done(self, number: int) -> bool:
         """Whether a request was answered, well or badly."""

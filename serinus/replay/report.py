@@ -51,7 +51,7 @@ class Stage(_Part):
 
 
 class ReplayResult(_Part):
-    """The report of a replay. `missing` is the share of ids without a usable row, by view."""
+    """The report of a replay. `missing` is the share of ids without a usable row, by view; `example` a request id."""
 
     name: str
     visits: int
@@ -65,7 +65,7 @@ class ReplayResult(_Part):
     kpis: tuple[Figure, ...] = ()
     baselines: tuple[Figure, ...] = ()
     counters: dict[str, int] = {}
-    example: dict[str, str] = {}
+    example: str = ""
     note: str = NOTE
 
 

@@ -14,8 +14,20 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from serinus.replay.recording import CONTEXT, Recording
+
+
+class Plan(BaseModel):
+    """What decides the ids of a replay, and so must stay when it is taken up again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem: str
+    visits: int
+    passes: int
+    first_pass: int
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,18 @@ class Day:
 
 
 class Schedule:
-    """Passes over the first `visits` requests; outcomes go on for `horizon` seconds after the last of them."""
+    """Passes over the first `visits` requests, numbered from `first_pass`: one log never sees a pass twice.
 
-    def __init__(self, recording: Recording, visits: int, passes: int, horizon: float) -> None:
-        self._part, self._passes, self._horizon = recording.first(visits), passes, horizon
+    Outcomes go on for `horizon` seconds after the last request.
+    """
+
+    def __init__(self, recording: Recording, plan: Plan, horizon: float) -> None:
+        self._part, self._horizon = recording.first(plan.visits), horizon
+        self.passes = range(plan.first_pass, plan.first_pass + plan.passes)
         self._items = self._part.rows.groupby("request", sort=True)["item"].agg(tuple)
 
     def __len__(self) -> int:
-        return len(self._part.requests) * self._passes
+        return len(self._part.requests) * len(self.passes)
 
     @property
     def recording(self) -> Recording:
@@ -72,9 +88,13 @@ class Schedule:
     def days(self) -> Iterator[Day]:
         """Pass after pass, day after day."""
         asked = self._part.requests
-        for number in range(1, self._passes + 1):
+        for number in self.passes:
             for day, rows in asked.groupby(asked["as_of"].dt.date, sort=True):
                 yield Day(number, day, tuple(self._request(number, i) for i in rows.index))
+
+    def request_ids(self) -> list[str]:
+        """Of all passes."""
+        return [f"{one}#{number}" for number in self.passes for one in self._part.requests["request_id"]]
 
     def outcomes(self, pass_number: int) -> list[Happened]:
         """All of a pass, in order of time: those of its requests, and what its units did after their first request."""
@@ -90,7 +110,7 @@ class Schedule:
         row = self._part.requests.iloc[position]
         names = [name for name in self._part.requests.columns if name.startswith(CONTEXT)]
         return Request(
-            number=(pass_number - 1) * len(self._part.requests) + position,
+            number=(pass_number - self.passes.start) * len(self._part.requests) + position,
             request_id=f"{row['request_id']}#{pass_number}",
             entity=row["entity"],
             unit=f"{row['unit']}#{pass_number}",

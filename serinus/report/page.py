@@ -7,6 +7,7 @@ from data is escaped by the template engine.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome
 from serinus.report import plots
+from serinus.report.svg import bars
 from serinus.training.results import Evaluation
 
 _COLUMNS = (
@@ -69,11 +71,38 @@ def _model(run: RunRecord) -> dict[str, Any]:
         "slices": _slices(evaluation) if evaluation else [],
         "plots": _plots(evaluation) if evaluation else [],
         "importance": plots.importance(evaluation) if evaluation else "",
+        "replay": _replay(run),
         "timing": plots.timing(run.steps) if run.steps else "",
         "seconds": sum(step.seconds for step in run.steps),
         "imports": sum(step.import_seconds for step in run.steps),
         "peak": max((step.peak_mb for step in run.steps), default=0.0),
     }
+
+
+def _replay(run: RunRecord) -> dict[str, Any] | None:
+    """KPIs and baselines with their intervals as text; None when nothing was replayed."""
+    result = run.facts("replay")
+    if not result.get("kpis"):
+        return None
+    hits = [dict(one, name="the service") for one in result["kpis"] if one["formula"] == "hits_at_k"]
+    return {
+        "result": result,
+        "kpis": [_figure(one) for one in result["kpis"]],
+        "baselines": [_figure(one) for one in (*hits, *result["baselines"])],
+        "stages": bars(
+            "Mean time of a request by stage, ms",
+            [(one["name"], one["mean_ms"], f"{one['mean_ms']:.2f}") for one in result["stages"]],
+        ),
+        "missing": bars(
+            "Ids without a usable row, by view",
+            [(view, share, f"{100 * share:.1f} %") for view, share in result["missing"].items()],
+        ),
+    }
+
+
+def _figure(one: Mapping[str, Any]) -> dict[str, str]:
+    numbers = {key: "" if one[key] is None else f"{one[key]:.4g}" for key in ("estimate", "low", "high")}
+    return {"name": one["name"], "requests": f"{one['requests']:,}", "clusters": f"{one['clusters']:,}", **numbers}
 
 
 def _contracts(run: RunRecord) -> list[dict[str, Any]]:

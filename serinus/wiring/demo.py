@@ -1,4 +1,4 @@
-"""`make demo`: the pipeline of problem retail and a lookup, with one report and one summary; resumable.
+"""`make demo`: pipeline, lookup, serving, a replay of October's first visits, and a trace; one report, one summary.
 
 Invariant: everything it prints or writes comes from the run it made; interrupted, it goes on where it was, and a change
 of code or data starts afresh.
@@ -8,40 +8,121 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from serinus.wiring.journal import write_atomically
+from serinus.core.errors import SerinusError
+from serinus.core.run import StepRecord
+from serinus.report import write
+from serinus.wiring.demo_servers import Servers, running
+from serinus.wiring.journal import Journal, write_atomically
 from serinus.wiring.project import Project, open_project
+from serinus.wiring.replay import PLAN, REPLAYS, RESULT
+from serinus.wiring.summary import summarize
 
 PROBLEM = "retail"
 LOOKUP = ("--customer", "12347", "--items", "85123A,22423")
+VISITS = 300
 SOURCES = ("serinus", "components", "pipelines", "feature_repo", "problems")
 
 
+@dataclass(frozen=True)
+class Demo:
+    """One demo under way: its run, and when it began."""
+
+    project: Project
+    run: str
+    started: float
+    install: float
+
+    @property
+    def folder(self) -> Path:
+        """Where report and summary are."""
+        return self.project.home / "demo"
+
+    @property
+    def journal(self) -> Journal:
+        """Of the run; the demo's own steps are added to it."""
+        return Journal(self.project.home, PROBLEM, self.run)
+
+    def step(self, name: str, work: Callable[[], tuple[int, dict[str, Any]]]) -> int:
+        """Runs a step of the demo and records it; its exit code."""
+        began = time.perf_counter()
+        code, facts = work()
+        self.record(name, time.perf_counter() - began, facts, failed=bool(code))
+        return code
+
+    def record(self, name: str, seconds: float, facts: dict[str, Any], *, failed: bool = False) -> None:
+        """A step that has just ended."""
+        at = datetime.fromtimestamp(time.time() - seconds, UTC)
+        status: Literal["ok", "failed"] = "failed" if failed else "ok"
+        self.journal.write(StepRecord(name=name, status=status, started_at=at, seconds=seconds, facts=facts))
+
+    def publish(self) -> None:
+        """Report and summary of everything so far."""
+        record = self.journal.read()
+        if not record.steps:
+            return
+        write(record, self.folder / "report.html")
+        summary = summarize(record, self.project.problem(PROBLEM).card)
+        summary["stages"].insert(0, {"name": "install", "seconds": round(self.install, 1)})
+        summary["elapsed_s"] = round(time.time() - self.started, 1)
+        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+
 def main(arguments: list[str]) -> int:
-    """Runs the demo; the pipeline's exit code when that fails."""
+    """Runs the demo; the exit code of the first part that fails."""
     parser = ArgumentParser(prog="make demo")
     parser.add_argument("--started", type=float, default=time.time(), help="when `make demo` began, epoch seconds")
     started = parser.parse_args(arguments).started
     project = open_project()
-    folder = project.home / "demo"
-    install = max(time.time() - started, 0.0)
-    run, resumed = _run_name(project, folder)
-    code = _serinus("pipeline", "run", PROBLEM, "--resume" if resumed else "--name", run)
-    _publish(project, run, folder, {"started": started, "install": install})
-    if code:
-        return code
-    looked = time.time()
-    code = _serinus("features", "lookup", PROBLEM, *LOOKUP)
-    _finish(folder, started, time.time() - looked)
-    sys.stdout.write(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}\n")
+    run, resumed = _run_name(project, project.home / "demo")
+    demo = Demo(project, run, started, max(time.time() - started, 0.0))
+    try:
+        code = _serinus("pipeline", "run", PROBLEM, "--resume" if resumed else "--name", run)
+        code = code or demo.step("lookup", lambda: (_serinus("features", "lookup", PROBLEM, *LOOKUP), {}))
+        code = code or _serve_and_replay(demo)
+    except SerinusError as fault:
+        sys.stderr.write(f"{fault.headline}\n{fault.cause}\n")
+        code = fault.exit_code
+    demo.publish()
+    if not code:
+        (demo.folder / "state.json").unlink(missing_ok=True)
+        sys.stdout.write(f"report: {demo.folder / 'report.html'}\nsummary: {demo.folder / 'summary.json'}\n")
     return code
+
+
+def _serve_and_replay(demo: Demo) -> int:
+    """The registered version as a service, real visits against it, and one of them traced back."""
+    sys.stdout.write(f"\n$ serinus serve {PROBLEM} & serinus collect {PROBLEM} &\n")
+    sys.stdout.flush()
+    with running(PROBLEM, demo.folder) as servers:
+        demo.record("serve", servers.seconds, {"endpoint": servers.endpoint, "collector": servers.collector})
+        sys.stdout.write(f"both answer after {servers.seconds:.1f} s\n")
+        result: dict[str, Any] = {}
+        code = demo.step("replay", lambda: _replay(demo, servers, result))
+    return code or demo.step("trace", lambda: (_serinus("trace", PROBLEM, result["example"]), {}))
+
+
+def _replay(demo: Demo, servers: Servers, result: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """`serinus replay`; an interrupted one goes on."""
+    name = f"{demo.run}-october"
+    folder = demo.project.home / REPLAYS / name
+    code = _serinus(
+        *("replay", PROBLEM, "--visits", str(VISITS), "--passes", "1"),
+        *("--endpoint", servers.endpoint, "--collector", servers.collector),
+        *("--resume" if (folder / PLAN).exists() else "--name", name),
+    )
+    if (folder / RESULT).exists():
+        result.update(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    return code, result
 
 
 def _serinus(*arguments: str) -> int:
@@ -70,27 +151,6 @@ def _fingerprint(root: Path) -> str:
             if path.is_file() and path.suffix in (".py", ".yaml", ".parquet"):
                 digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def _publish(project: Project, run: str, folder: Path, times: dict[str, float]) -> None:
-    """Report and summary of the run, at the place where later parts of the demo add to them."""
-    made = project.home / "runs" / run
-    if not (made / "summary.json").exists():
-        return
-    shutil.copy(made / "report.html", folder / "report.html")
-    summary = json.loads((made / "summary.json").read_text(encoding="utf-8"))
-    summary["stages"].insert(0, {"name": "install", "seconds": round(times["install"], 1)})
-    summary["elapsed_s"] = round(time.time() - times["started"], 1)
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-
-
-def _finish(folder: Path, started: float, lookup: float) -> None:
-    """Adds the lookup and the whole time; the demo is done, so the next one starts afresh."""
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    summary["stages"].append({"name": "lookup", "seconds": round(lookup, 2)})
-    summary["elapsed_s"] = round(time.time() - started, 1)
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    (folder / "state.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,7 @@ from serinus.replay.player import Player, Target
 from serinus.replay.progress import Progress, Sent
 from serinus.replay.recording import read_recording
 from serinus.replay.report import ReplayResult, baseline_figures, kpi_figures, latency
-from serinus.replay.schedule import Schedule
+from serinus.replay.schedule import Plan, Schedule
 from serinus.replay.scrape import between, scrape
 from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reduce_now
@@ -30,7 +29,7 @@ from serinus.wiring.project import Project
 from serinus.wiring.serving import service_of
 from serinus.wiring.steps.data import recording_folder
 
-RESULT = "result.json"
+REPLAYS, PLAN, RESULT = "replays", "plan.json", "result.json"
 FLUSH_SECONDS = 5.0
 
 
@@ -55,48 +54,61 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
     Raises `Conflict` for a name that was used, `NotFound` for one to resume that was not, `Unavailable` when predictor
     or collector stop answering: then the replay can be resumed.
     """
-    card = project.problem(wish.problem).card
-    folder = _folder(project, wish, resume)
+    card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
     recording = read_recording(recording_folder(project, wish.problem), wish.problem)
-    schedule = Schedule(recording, wish.visits, wish.passes, KpiPlan.of(card).longest)
-    service = service_of(project, wish.problem)
+    folder = project.home / REPLAYS / wish.name
+    schedule = Schedule(recording, _plan(folder, wish, resume), KpiPlan.of(card).longest)
     target = Target(wish.endpoint, wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate)
+    move_clock = feature_clock(project, wish.problem, wish.online).move_to
     progress = Progress(folder)
-    _same_plan(progress, wish)
     before, began = scrape(wish.endpoint), time.perf_counter()
     try:
-        player = Player(
-            schedule,
-            target,
-            progress,
-            feature_clock(project, wish.problem, wish.online).move_to,
-            lambda sent: on_sent(sent, len(schedule)),
-        )
-        player.play()
+        Player(schedule, target, progress, move_clock, lambda sent: on_sent(sent, len(schedule))).play()
     finally:
         progress.close()
     seconds = time.perf_counter() - began
     found = between(before, scrape(wish.endpoint))
-    result = _result(project, card, schedule, wish, progress.sent())
+    result = _result(project, card, schedule, wish.name, progress.sent())
     result = result.model_copy(update={"seconds": seconds, "stages": found.stages, "missing": found.missing})
     write_atomically(folder / RESULT, result.model_dump_json(indent=1) + "\n")
     return result
 
 
-def _result(project: Project, card: Problem, schedule: Schedule, wish: ReplayWish, sent: list[Sent]) -> ReplayResult:
+def _plan(folder: Path, wish: ReplayWish, resume: bool) -> Plan:
+    """The plan of a replay that is resumed, or a new one whose passes no other replay of this home has used."""
+    path = folder / PLAN
+    if resume and not path.exists():
+        raise NotFound(f"no replay {wish.name} to resume", hint="a replay's name is shown when it starts")
+    if resume:
+        known = Plan.model_validate_json(path.read_bytes())
+        if (known.problem, known.visits, known.passes) != (wish.problem, wish.visits, wish.passes):
+            told = f"{known.problem}, {known.visits} visits, {known.passes} passes"
+            raise UsageError(f"replay {wish.name} was started as another one", cause=told)
+        return known
+    if folder.exists():
+        raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
+    plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]
+    used = [one.first_pass + one.passes for one in plans if one.problem == wish.problem]
+    plan = Plan(problem=wish.problem, visits=wish.visits, passes=wish.passes, first_pass=max(used, default=1))
+    write_atomically(path, plan.model_dump_json(indent=1) + "\n")
+    return plan
+
+
+def _result(project: Project, card: Problem, schedule: Schedule, name: str, sent: list[Sent]) -> ReplayResult:
     """Waits a few seconds for exposures that are not flushed yet; what is lost stays lost."""
     answered = sum(one.answered and not one.fault for one in sent)
+    ids = pa.array(schedule.request_ids())
     deadline = time.monotonic() + FLUSH_SECONDS
     while True:
         counters, rows = reduce_now(project, card, schedule.end)
-        rows = {window: _ours(table, schedule, wish.passes) for window, table in rows.items()}
+        rows = {w: table.filter(pc.is_in(table["request_id"], value_set=ids)) for w, table in rows.items()}
         if all(len(table) >= answered for table in rows.values()) or time.monotonic() > deadline:
             break
         time.sleep(0.1)
     return ReplayResult(
-        name=wish.name,
+        name=name,
         visits=len(schedule.recording.requests),
-        passes=wish.passes,
+        passes=len(schedule.passes),
         sent=len(sent),
         failed=sum(bool(one.fault) for one in sent),
         seconds=0.0,
@@ -104,36 +116,5 @@ def _result(project: Project, card: Problem, schedule: Schedule, wish: ReplayWis
         kpis=kpi_figures(card, rows),
         baselines=baseline_figures(schedule.recording),
         counters=counters.model_dump(),
-        example=_example(schedule),
+        example=schedule.request_ids()[0],
     )
-
-
-def _ours(table: pa.Table, schedule: Schedule, passes: int) -> pa.Table:
-    """The KPI rows of this replay's requests."""
-    asked = schedule.recording.requests["request_id"]
-    ids = [f"{one}#{number}" for number in range(1, passes + 1) for one in asked]
-    return table.filter(pc.is_in(table["request_id"], value_set=pa.array(ids)))
-
-
-def _example(schedule: Schedule) -> dict[str, str]:
-    """The first request, for `serinus trace`."""
-    first = schedule.recording.requests.iloc[0]
-    return {"request_id": f"{first['request_id']}#1"}
-
-
-def _folder(project: Project, wish: ReplayWish, resume: bool) -> Path:
-    folder = project.home / "replays" / wish.name
-    if resume and not folder.is_dir():
-        raise NotFound(f"no replay {wish.name} to resume", hint="a replay's name is shown when it starts")
-    if not resume and folder.exists():
-        raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
-    return folder
-
-
-def _same_plan(progress: Progress, wish: ReplayWish) -> None:
-    """Visits and passes decide the ids; a resumed replay must keep them."""
-    wanted: dict[str, Any] = {key: asdict(wish)[key] for key in ("problem", "visits", "passes")}
-    if progress.plan(wanted) != wanted:
-        raise UsageError(
-            f"replay {wish.name} was started with other visits or passes", cause=str(progress.plan(wanted))
-        )

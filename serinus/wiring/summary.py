@@ -40,8 +40,29 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
             "version": registered.get("version"),
             "bundle_hash": registered.get("bundle_hash"),
         },
+        "replay": _replay(record.facts("replay")),
         "ids": dict(record.ids),
         "failure": failure.error.model_dump() if failure and failure.error else None,
+    }
+
+
+def _replay(result: dict[str, Any]) -> dict[str, Any] | None:
+    """The figures that machines compare; all of them are in the replay's result.json."""
+    if not result:
+        return None
+    kpis = {one["name"]: one["estimate"] for one in result["kpis"]}
+    formulas = {one["formula"]: one["estimate"] for one in result["kpis"]}
+    return {
+        "visits": result["visits"],
+        "failed": result["failed"],
+        "hits_at_10": formulas.get("hits_at_k"),
+        "baselines": {one["name"]: one["estimate"] for one in result["baselines"]},
+        "conversion": kpis.get("conversion"),
+        "revenue_capped": formulas.get("revenue"),
+        "latency_ms": result["latency_ms"],
+        "kpis": kpis,
+        "missing": result["missing"],
+        "counters": result["counters"],
     }
 
 

@@ -1,6 +1,6 @@
 """`serinus trace`: the chain of ids from one request back to the data that its model was made of.
 
-Invariant: every link is read where it was written: the event log, the bundle's lineage, the journal; none is guessed.
+Invariant: every link is read where it was written, the event log and the tags of the version; none is guessed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from serinus.evidence.plan import KpiPlan
 from serinus.wiring.adapters import registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
-from serinus.wiring.serve import load_bundle
-from serinus.wiring.serving import service_of
 
 MOST_ITEMS_SHOWN = 10
 
@@ -75,25 +73,21 @@ def _kpis(project: Project, card: Any, request_id: str, plan: KpiPlan) -> dict[s
 
 
 def _model(project: Project, problem: str, version: str) -> dict[str, Any]:
-    """From the version to the snapshot, by the lineage that the bundle carries."""
-    service = service_of(project, problem)
-    uri = service.storage_uri
-    if version != str(service.version):
-        try:
-            uri = registry(project).version(problem, version).storage_uri
-        except SerinusError as fault:
-            return {"model_version": version, "registry": fault.headline}
-    manifest = load_bundle(uri).manifest
-    lineage = manifest.lineage
+    """From the version to the snapshot, by the tags that the pipeline gave the version."""
+    try:
+        found = registry(project).version(problem, version)
+    except SerinusError as fault:
+        return {"model_version": version, "registry": fault.headline}
+    tags = {name.removeprefix("serinus."): value for name, value in found.tags.items()}
     return {
-        "model_version": version,
-        "bundle": uri.rsplit("/", 1)[-1],
-        "candidate": manifest.candidate,
-        "mlflow_run": lineage.mlflow_run,
-        "pipeline_run": lineage.pipeline_run,
-        "feature_service": f"{manifest.features.service} {manifest.features.service_hash}",
-        "training_set": lineage.training_set_hash,
-        "data_snapshot": lineage.snapshot_hash,
+        "model_version": found.version,
+        "bundle": tags.get("bundle_hash", ""),
+        "candidate": tags.get("candidate", ""),
+        "mlflow_run": found.run_id,
+        "pipeline_run": tags.get("pipeline_run", ""),
+        "feature_service": f"{tags.get('feature_service', '')} {tags.get('service_hash', '')}",
+        "training_set": tags.get("training_set_hash", ""),
+        "data_snapshot": tags.get("snapshot_hash", ""),
     }
 
 
