@@ -4,6 +4,7 @@ Invariant: 200 means on disk; every refusal names its field or its reason; no an
 """
 
 import logging
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -162,4 +163,7 @@ async def _unknown_fault(_: Request, fault: Exception) -> JSONResponse:
 def serve(log: EventLog, host: str, port: int, settings: CollectorSettings) -> None:
     """Serves until SIGTERM or SIGINT; batches under way are answered first."""
     app = make_app(log, settings)
+    for one in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn drains, and then raises the signal again for whoever had it before.
+        signal.signal(one, lambda *_: None)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)

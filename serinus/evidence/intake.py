@@ -127,10 +127,10 @@ class Intake:
         while self._queue:
             group, self._queue = self._queue, []
             rows = [row for one in group for row in one.rows]
-            fault: Unavailable | None = None
+            fault: Exception | None = None
             try:
                 await asyncio.to_thread(self._sink.append, Stream.OUTCOMES, rows)
-            except Unavailable as refused:
+            except Exception as refused:  # noqa: BLE001 - whatever it is, every caller that waits must be told
                 fault = refused
             self.healthy, self.waiting = fault is None, self.waiting - len(rows)
             for one in group:
