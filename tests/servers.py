@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -40,6 +41,16 @@ class RedisServer:
         )
         wait_for_port(self.port)
 
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Alive and listening, but it answers nobody."""
+        assert self._process, "not started"
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Returns when it is gone."""
         if self._process is not None:
@@ -52,8 +63,8 @@ class RedisServer:
 def redis_server(folder: Path) -> Iterator[RedisServer]:
     """Started, and stopped at the end."""
     server = RedisServer(folder)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

@@ -1,18 +1,20 @@
 """Snapshots of the online store, one a day: made once by Feast, loaded in milliseconds (D12).
 
 Invariant: a snapshot is whole or absent and never written again; rebuilt features have another fingerprint, so they
-never meet a snapshot of older ones. Loading needs no Feast.
+never meet a snapshot of older ones. Loading needs no Feast. One process at a time makes, deletes or loads.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import sqlite3
+import tempfile
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +22,7 @@ from typing import Protocol
 from serinus.features.sides import lookup_time
 
 MakeSnapshot = Callable[[datetime, Path], None]
+_LOCK = ".lock"
 
 
 class Loader(Protocol):
@@ -39,8 +42,11 @@ class SqliteLoader:
         """See `Loader`."""
         self._target.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}")
-        shutil.copyfile(snapshot, fresh)
-        fresh.replace(self._target)
+        try:
+            shutil.copyfile(snapshot, fresh)
+            fresh.replace(self._target)
+        finally:
+            fresh.unlink(missing_ok=True)  # a full disk, for example
 
 
 class FeatureClock:
@@ -52,30 +58,48 @@ class FeatureClock:
 
     def move_to(self, as_of: datetime) -> Path:
         """Loads the day of `as_of` unless this clock loaded it last; returns its snapshot."""
-        snapshot = self.snapshot(as_of)
-        if snapshot != self._loaded:
-            self._loader.load(snapshot)
-            self._loaded = snapshot
-        return snapshot
+        path = self._path(as_of)
+        if path != self._loaded or not path.exists():
+            with self._alone():
+                self._ensure(path, as_of)
+                self._loader.load(path)
+            self._loaded = path
+        return path
 
     def snapshot(self, as_of: datetime) -> Path:
         """The snapshot of a day, made now when there is none."""
-        path = self._folder / f"{lookup_time(as_of):%Y-%m-%d}.db"
-        if not path.exists():
-            self._clear_others()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        path = self._path(as_of)
+        with self._alone():
+            self._ensure(path, as_of)
+        return path
+
+    def _path(self, as_of: datetime) -> Path:
+        return self._folder / f"{lookup_time(as_of):%Y-%m-%d}.db"
+
+    def _ensure(self, path: Path, as_of: datetime) -> None:
+        if path.exists():
+            return
+        self._clear_others()
+        self._folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder.parent) as scratch:
+            fresh = Path(scratch) / path.name
             self._make(as_of, fresh)
             _sync(fresh)
             fresh.replace(path)
-        return path
 
     def _clear_others(self) -> None:
-        """Snapshots of features that were built anew since."""
-        if self._folder.parent.exists():
-            for path in self._folder.parent.iterdir():
-                if path != self._folder:
-                    shutil.rmtree(path, ignore_errors=True)
+        """Snapshots of features that were built anew since, and what a maker that was killed left."""
+        for path in self._folder.parent.iterdir():
+            if path != self._folder and path.name != _LOCK:
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Holds the snapshots against other clocks; the system lets go of them when this process ends."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        with (self._folder.parent / _LOCK).open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
 
 def fingerprint(files: Iterable[Path], sources: Iterable[Path]) -> str:
