@@ -1,0 +1,55 @@
+"""What a rollout is asked to do: frozen when it is made, but for the intents.
+
+Invariant: seed, policy and revisions never change while a rollout lives; a person steers by intents alone (D5).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from serinus.core.card.operation import Rollout
+from serinus.core.card.requirements import Kpi
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Revision(_Part):
+    """An arm (D1). `template` is the way it is served where that is not the usual one: an entry point, an image."""
+
+    name: str
+    version: str
+    storage_uri: str
+    template: str = ""
+
+
+class Intents(_Part):
+    """What a person or a newer revision asks of a running rollout. `approved` holds indexes of approval steps."""
+
+    paused: bool = False
+    abort: bool = False
+    approved: tuple[int, ...] = ()
+    superseded_by: str = ""
+
+
+class RolloutSpec(_Part):
+    """One try of one candidate against the stable revision of a service.
+
+    `independent_outcomes`: outcomes do not depend on what was shown (a replay of a log), so shadow judges KPIs, too.
+    `ready_within`: how long the candidate may take to become ready, at the start or when it was lost.
+    """
+
+    name: str
+    service: str
+    stable: Revision
+    candidate: Revision
+    retry: int = 0
+    seed: int
+    policy: Rollout
+    kpis: tuple[Kpi, ...]
+    independent_outcomes: bool = False
+    ready_within: timedelta = timedelta(minutes=2)
+    created_at: float
