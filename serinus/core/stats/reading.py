@@ -35,8 +35,9 @@ class Counts:
 class Look:
     """One grid point of one KPI: what was closed since its look before.
 
-    `sequence` counts all looks of a rollout from 1. `at` (epoch s): when the last counted exposure was written. `step` is that exposure's step; `step_units` how many
-    distinct units this KPI has closed so far in that step, both arms. `increment` holds one or the other kind.
+    `sequence` counts all looks of a rollout from 1. `at` (epoch s): when the last counted exposure was written; `step`
+    is that exposure's step, `step_units` how many distinct units this KPI has closed so far in that step, both arms.
+    `increment` holds one or the other kind.
     """
 
     sequence: int
