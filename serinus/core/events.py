@@ -34,6 +34,7 @@ class Exposure:
 
     `arm` is the arm that the caller forced, else empty; `items` how many were ranked (1 for kind scoring); `defaulted`
     how many lookups were missing, expired or unavailable, of `lookups`; `error` the type of a failure, else empty.
+    `covariates` are the card's, in order: what was stored of the entity before this request, so no arm can move them.
     `sequence` counts the rows of a `writer` from 0 without a gap, so what a kill lost can be counted.
     """
 
@@ -56,6 +57,7 @@ class Exposure:
     defaulted: int
     latency_ms: float
     error: str
+    covariates: tuple[float, ...]
     writer: str
     sequence: int
 

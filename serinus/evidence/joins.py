@@ -19,14 +19,14 @@ Bools = NDArray[np.bool_]
 RETRY_SECONDS = 86_400.0
 KEPT = (
     "id", "request_id", "revision", "version", "arm", "entity", "unit", "bucket", "bucket_check", "at", "as_of",
-    "cold_start", "latency_ms", "error",
+    "cold_start", "latency_ms", "error", "covariates",
 )  # fmt: skip
 OPEN = (*KEPT, "items_shown", "probabilities", "closed_groups")
 LISTS = {"items_shown": pa.list_(pa.string()), "probabilities": pa.list_(pa.float64())}
 
 EXPOSURE_TYPES = {name: pa.string() for name in KEPT} | {
     "bucket": pa.int64(), "at": pa.float64(), "as_of": pa.float64(), "cold_start": pa.bool_(),
-    "latency_ms": pa.float64(),
+    "latency_ms": pa.float64(), "covariates": pa.list_(pa.float64()),
 }  # fmt: skip
 OUTCOME_TYPES = {
     "id": pa.string(), "name": pa.string(), "request_id": pa.string(), "unit": pa.string(), "item": pa.string(),

@@ -31,6 +31,14 @@ def _schema(stream: Stream) -> pa.Schema:
 SCHEMAS = {stream: _schema(stream) for stream in Stream}
 
 
+def conformed(stream: Stream, table: pa.Table) -> pa.Table:
+    """A table as read from a file: columns that a release before this one did not write are null."""
+    for one in SCHEMAS[stream]:
+        if one.name not in table.column_names:
+            table = table.append_column(one, pa.nulls(len(table), one.type))
+    return table.select(SCHEMAS[stream].names)
+
+
 def table_of(stream: Stream, events: Sequence[Event]) -> pa.Table:
     """One row an event, in order."""
     columns = [pa.array([getattr(one, kind.name) for one in events], type=kind.type) for kind in SCHEMAS[stream]]

@@ -6,7 +6,7 @@ Invariant: a request that was admitted leaves exactly one exposure, also when an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from serinus.features.online import OnlineReader
@@ -18,6 +18,7 @@ from serinus.serving.request import BadRequest, Caller, Instance
 from serinus.serving.stages import (
     Admission,
     Admitted,
+    Covariates,
     FeatureLookup,
     LookedUp,
     Now,
@@ -42,6 +43,7 @@ class DataPlane:
         metrics: ServingMetrics,
         *,
         accept_event_time: bool = False,
+        covariates: Sequence[str] = (),
         now: Now = wall_clock,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -51,6 +53,7 @@ class DataPlane:
         self._record = Recorder(identity, log, now)
         self._admit = Admission(manifest, identity.salt, accept_event_time, now)
         self._look_up = FeatureLookup(reader, manifest.entity, manifest.item)
+        self._covariates = Covariates(covariates, manifest)
         self._transform, self._score = Transform(manifest), Score(bundle)
         metrics.info.labels(identity.service, identity.version, identity.revision).set(1)
 
@@ -64,14 +67,19 @@ class DataPlane:
             self._metrics.requests.labels("refused").inc()
             raise
         self._metrics.buckets.labels(admitted.bucket_check.value).inc()
+        covariates: tuple[float, ...] = ()
         try:
-            found, answer = self._answer(admitted)
+            with self._metrics.stage("lookup"):
+                found = self._look_up(admitted)
+            covariates = self._covariates(found)
+            answer = self._answer(admitted, found)
         except Exception as fault:
             self._metrics.requests.labels("failed").inc()
-            self._record(admitted, Result(self._spent(began), error=type(fault).__name__))
+            failed = Result(self._spent(began), covariates=covariates, error=type(fault).__name__)
+            self._record(admitted, failed)
             raise
         with self._metrics.stage("log"):
-            logged = self._record(admitted, Result(self._spent(began), answer, found.lookups))
+            logged = self._record(admitted, Result(self._spent(began), answer, found.lookups, covariates))
         self._metrics.requests.labels("answered").inc()
         self._metrics.seconds.observe(self._clock() - began)
         return answer if logged else replace(answer, flags=replace(answer.flags, not_logged=True))
@@ -80,10 +88,8 @@ class DataPlane:
         """Milliseconds."""
         return (self._clock() - began) * 1e3
 
-    def _answer(self, admitted: Admitted) -> tuple[LookedUp, Answer]:
+    def _answer(self, admitted: Admitted, found: LookedUp) -> Answer:
         stage = self._metrics.stage
-        with stage("lookup"):
-            found = self._look_up(admitted)
         with stage("transform"):
             rows = self._transform(found)
         with stage("score"):
@@ -92,7 +98,7 @@ class DataPlane:
             items, probabilities = rank(admitted.items, scores)
             flags = self._flags(admitted, found)
         who = self.identity
-        return found, Answer(admitted.request_id, who.version, who.revision, items, probabilities, flags)
+        return Answer(admitted.request_id, who.version, who.revision, items, probabilities, flags)
 
     def _flags(self, admitted: Admitted, found: LookedUp) -> Flags:
         defaulted: dict[str, int] = {}

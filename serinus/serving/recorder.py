@@ -32,11 +32,15 @@ class ExposureLog(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """How a request ended: with an answer after `lookups` lookups, or with the type of a fault."""
+    """How a request ended: with an answer after `lookups` lookups, or with the type of a fault.
+
+    `covariates` are known in both cases, if the lookup was reached.
+    """
 
     latency_ms: float
     answer: Answer | None = None
     lookups: int = 0
+    covariates: tuple[float, ...] = ()
     error: str = ""
 
 
@@ -78,6 +82,7 @@ class Recorder:
             defaulted=sum(flags.defaulted.values()),
             latency_ms=result.latency_ms,
             error=result.error,
+            covariates=result.covariates,
             writer="",
             sequence=0,
         )

@@ -5,8 +5,9 @@ Invariant: no stage knows a transport; what a stage needs of the one before is o
 
 from __future__ import annotations
 
+import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -128,6 +129,35 @@ class FeatureLookup:
         context = {name: np.full(count, np.nan if v is None else v) for name, v in admitted.context.items()}
         moments = np.full(count, admitted.as_of.timestamp())
         return LookedUp(Batch(found[self._entity].side, item, zeros, each, moments, context), found, reachable)
+
+
+class Covariates:
+    """What KPIs are adjusted by: log(1 + |stored|), with its sign, of features of the entity; 0 where none is stored.
+
+    Read from the store and not from the model's inputs: a fault behind the lookup must not move them.
+    """
+
+    def __init__(self, names: Sequence[str], manifest: Manifest) -> None:
+        self._names, self._entity = tuple(names), manifest.entity
+        known = {
+            f"{view['name']}:{one['name']}"
+            for view in manifest.features.definitions.get("views", ())
+            if view["entity"] == self._entity
+            for one in view["features"]
+            if not str(one["type"]).startswith(("Array", "String"))
+        }
+        unknown = sorted(set(self._names) - known)
+        if unknown:
+            raise BundleError(
+                f"the bundle does not look up the covariate {', '.join(unknown)}",
+                hint=f"name numbers of the {self._entity}: {', '.join(sorted(known))}",
+            )
+
+    def __call__(self, found: LookedUp) -> tuple[float, ...]:
+        """One a name, in order."""
+        columns = found.sides[self._entity].side.columns
+        stored = [float(columns[name][0]) for name in self._names]  # type: ignore[arg-type]  # checked: no list
+        return tuple(math.copysign(math.log1p(abs(one)), one) if math.isfinite(one) else 0.0 for one in stored)
 
 
 class Transform:

@@ -56,7 +56,15 @@ def serve(settings: ServeSettings) -> int:
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
     identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
     reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
-    plane = DataPlane(identity, bundle, reader, writer, metrics, accept_event_time=settings.accept_event_time)
+    plane = DataPlane(
+        identity,
+        bundle,
+        reader,
+        writer,
+        metrics,
+        accept_event_time=settings.accept_event_time,
+        covariates=settings.covariates,
+    )
     model = PredictorModel(plane)
     try:
         model.load()

@@ -45,6 +45,7 @@ def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, g
         http_port=http_port,
         grpc_port=grpc_port,
         accept_event_time=wish.accept_event_time,
+        covariates=project.problem(wish.problem).card.requirements.covariates,
     )
 
 

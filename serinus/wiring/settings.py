@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ServeSettings(BaseModel):
-    """What one predictor serves and where. `online` is a path of Feast's SQLite store, or a redis:// address."""
+    """What one predictor serves and where. `online` is a path of Feast's SQLite store, or a redis:// address.
+
+    `covariates`: the card's, logged with every exposure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,3 +28,4 @@ class ServeSettings(BaseModel):
     http_port: int = 8080
     grpc_port: int = 8081
     accept_event_time: bool = False
+    covariates: tuple[str, ...] = ()

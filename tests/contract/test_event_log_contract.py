@@ -37,7 +37,7 @@ def exposure(number: int, **changes: Any) -> Exposure:
         "id": f"r{number}@v", "request_id": f"r{number}", "service": "toy", "revision": "v", "version": "1", "arm": "",
         "entity": "ä", "unit": "日本", "bucket": number % 1000, "bucket_check": "ok", "at": 1e9 + number / 3,
         "as_of": -1.5, "items": 3, "cold_start": number % 2 == 0, "unknown_items": 0, "lookups": 2**40,
-        "defaulted": 0, "latency_ms": 5e-324, "error": "", "writer": "w", "sequence": number,
+        "defaulted": 0, "latency_ms": 5e-324, "error": "", "covariates": (0.5, -1.0), "writer": "w", "sequence": number,
     }  # fmt: skip
     return Exposure(**(values | changes))
 

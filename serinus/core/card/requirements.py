@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from serinus.core.card.base import CardPart, Direction, Duration, Name, Share
+from serinus.core.card.base import CardPart, Direction, Duration, Feature, Name, Share
 
 KpiFormula = Literal[
     "hits_at_k",
@@ -29,7 +29,7 @@ class Kpi(CardPart):
 
     A goal must be shown not to be worse, a guardrail must not be shown to be worse, and a report is measured only.
     `window` is how long outcomes count (the label's maturity when not given), `outcome` the name of those that count
-    (the label's when not given).
+    (the label's when not given). `covariate`, `view:feature` of the entity, explains a part of the KPI beforehand.
     """
 
     name: Name
@@ -44,7 +44,7 @@ class Kpi(CardPart):
     outcome: Name | None = None
     non_inferiority_margin: Share | None = None
     harm_margin: Share = 0.0
-    covariate: Name | None = None
+    covariate: Feature | None = None
     burn_in_units: Annotated[int, Field(ge=1)] = 30
     look_every: Annotated[int, Field(ge=1)] = 50
 
@@ -77,6 +77,11 @@ class Requirements(CardPart):
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
     latency: Latency
     throughput_rps: Annotated[float, Field(gt=0)]
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The stored features that any KPI names, in order: what predictors log with each exposure."""
+        return tuple(sorted({kpi.covariate for kpi in self.kpis if kpi.covariate}))
 
     @model_validator(mode="after")
     def _judgeable(self) -> Requirements:

@@ -70,7 +70,7 @@ def exposure(request: str, at: float = START, **changes: object) -> Exposure:
         "id": exposure_id(request, str(changes.get("revision", "toy-v1"))), "request_id": request, "service": "toy",
         "revision": "toy-v1", "version": "1", "arm": "", "entity": "e", "unit": "u", "bucket": 1, "bucket_check": "ok",
         "at": at, "as_of": at, "items": 3, "cold_start": False, "unknown_items": 0, "lookups": 4, "defaulted": 0,
-        "latency_ms": 2.0, "error": "", "writer": "w", "sequence": 0,
+        "latency_ms": 2.0, "error": "", "covariates": (0.0,), "writer": "w", "sequence": 0,
     }  # fmt: skip
     return Exposure(**(values | changes))  # type: ignore[arg-type]
 

@@ -25,7 +25,7 @@ def _exposure(number: int) -> tuple[Exposure, Scores]:
     at = NOON.timestamp()
     exposure = Exposure(
         f"r{number}@v1", f"r{number}", "toy", "v1", "1", "", "1", "1", 7, "ok",
-        at, at, 1, False, 0, 1, 0, 1.0, "", "", 0,
+        at, at, 1, False, 0, 1, 0, 1.0, "", (), "", 0,
     )  # fmt: skip
     return exposure, Scores(exposure.id, exposure.request_id, ("a",), (0.5,))
 
