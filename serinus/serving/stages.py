@@ -156,7 +156,7 @@ class Covariates:
     def __call__(self, found: LookedUp) -> tuple[float, ...]:
         """One a name, in order."""
         columns = found.sides[self._entity].side.columns
-        stored = [float(columns[name][0]) for name in self._names]  # type: ignore[arg-type]  # checked: no list
+        stored = [float(np.asarray(columns[name])[0]) for name in self._names]
         return tuple(math.copysign(math.log1p(abs(one)), one) if math.isfinite(one) else 0.0 for one in stored)
 
 
