@@ -29,7 +29,8 @@ class Kpi(CardPart):
 
     A goal must be shown not to be worse, a guardrail must not be shown to be worse, and a report is measured only.
     `window` is how long outcomes count (the label's maturity when not given), `outcome` the name of those that count
-    (the label's when not given). `covariate`, `view:feature` of the entity, explains a part of the KPI beforehand.
+    (the label's when not given). `tau` is the relative effect the test is tuned to: it fits effects of a third to
+    three times as much; a bound is valid with any. `covariate`, `view:feature` of the entity, explains a part of it.
     """
 
     name: Name
@@ -44,6 +45,7 @@ class Kpi(CardPart):
     outcome: Name | None = None
     non_inferiority_margin: Share | None = None
     harm_margin: Share = 0.0
+    tau: Annotated[float, Field(gt=0, le=1)] = 0.10
     covariate: Feature | None = None
     burn_in_units: Annotated[int, Field(ge=1)] = 30
     look_every: Annotated[int, Field(ge=1)] = 50
