@@ -29,6 +29,13 @@ def _draw(seed: int, bucket: int) -> bytes:
     return blake2b(f"{seed}:{bucket}".encode(), digest_size=8).digest()
 
 
+@lru_cache(maxsize=256)
+def places(seed: int) -> tuple[int, ...]:
+    """By bucket, its place in the order: a bucket is the canary's when its place is below the weight's buckets."""
+    order = permutation(seed)
+    return tuple(sorted(range(BUCKETS), key=order.__getitem__))
+
+
 def canary_buckets(seed: int, weight: int, hold_back: int) -> tuple[int, ...]:
     """The prefix that `weight` per cent take. Raises `ValueError` when it would reach into the hold-back."""
     if not 0 <= weight <= 100 - hold_back:

@@ -1,16 +1,21 @@
 """What a rollout is asked to do: frozen when it is made, but for the intents.
 
-Invariant: seed, policy and revisions never change while a rollout lives; a person steers by intents alone (D5).
+Invariant: seed, policy and revisions never change while a rollout lives; a person steers by intents alone (D5). A
+policy that could not be followed to its end is refused before anything starts.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from serinus.core.card.operation import Rollout
+from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
+from serinus.core.rollout.words import StepKind
+
+# Known with the answer itself, so a mirrored request that nobody saw tells them, too (D9).
+_WITHOUT_OUTCOME = ("error_rate", "latency_slo", "cold_start_share")
 
 
 class _Part(BaseModel):
@@ -53,3 +58,29 @@ class RolloutSpec(_Part):
     independent_outcomes: bool = False
     ready_within: timedelta = timedelta(minutes=2)
     created_at: float
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> RolloutSpec:
+        kinds = [kind_of(step) for step in self.policy.steps]
+        weights = [step.weight for step in self.policy.steps if step.weight is not None]
+        if not weights:
+            raise ValueError("a rollout needs a step with a weight: nothing else shows that users are not worse off")
+        if max(weights) > 100 - self.policy.hold_back:
+            raise ValueError(f"weight {max(weights)} leaves no room for the hold-back of {self.policy.hold_back} %")
+        if StepKind.SHADOW in kinds[kinds.index(StepKind.WEIGHT) :]:
+            raise ValueError("shadow comes before the first weight: later it could no longer spare a user")
+        if kinds[0] is StepKind.BAKE:
+            raise ValueError("a bake keeps the traffic of the step before it, so it cannot be the first step")
+        if StepKind.SHADOW in kinds and not any(judged_in_shadow(self, kpi) for kpi in self.kpis):
+            raise ValueError("no KPI can be judged in shadow, so that step would never end: leave it out")
+        return self
+
+
+def kind_of(step: Step) -> StepKind:
+    """What a step of the policy does."""
+    return next(kind for kind in StepKind if getattr(step, kind) is not None)
+
+
+def judged_in_shadow(spec: RolloutSpec, kpi: Kpi) -> bool:
+    """Whether shadow can judge it: nobody sees a mirrored answer, so it has no outcome of its own (D9)."""
+    return spec.independent_outcomes or kpi.formula in _WITHOUT_OUTCOME

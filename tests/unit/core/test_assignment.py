@@ -17,6 +17,7 @@ from serinus.core.assignment import (
     hold_back_buckets,
     mirrored_buckets,
     permutation,
+    places,
     regex_of,
     smaller_arm,
 )
@@ -43,6 +44,7 @@ def test_an_order_is_one_of_all_buckets_and_stays() -> None:
     assert sorted(order) == list(range(BUCKETS))
     assert order[:8] == FIRST_OF_SEED_7
     assert permutation(8) != order
+    assert [places(7)[bucket] for bucket in order] == list(range(BUCKETS))
 
 
 def test_client_and_core_have_the_same_number_of_buckets() -> None:

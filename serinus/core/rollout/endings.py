@@ -1,0 +1,110 @@
+"""How a rollout ends: the phase, where the traffic goes, and what is said about it.
+
+Invariant: only a promotion leaves traffic with the candidate; every other end gives it all back to the stable arm. An
+end that rests on a KPI names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serinus.core.rollout.entries import decided
+from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.route import Route
+from serinus.core.rollout.rules import deadline, first_shown, ready, route_at, stage_at
+from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.state import Crossing, RolloutState
+from serinus.core.rollout.words import Phase, Stage, Verdict
+
+
+@dataclass(frozen=True)
+class Ending:
+    """An end and why; `by` is the KPI that crossed first, in stage `within`, when one decided it."""
+
+    phase: Phase
+    verdict: Verdict
+    reason: str
+    by: str = ""
+    within: Stage | None = None
+
+
+def ended(spec: RolloutSpec, state: RolloutState, ending: Ending, *, at: float, now: float) -> RolloutState:
+    """The state with that end; `at` is the time of the look or of the tick that decided it (epoch s)."""
+    here = stage_at(spec, state.step) if state.step >= 0 else None
+    state = left(state, now).changed(
+        phase=ending.phase,
+        ended_at=now,
+        route=_last_route(spec, state, ending.phase),
+        decided_by=ending.by,
+        decided_in=ending.within or here,
+        reason=ending.reason,
+    )
+    by = state.readings.get(ending.within, {}).get(ending.by) if ending.within else None
+    return decided(state, at, "end", ending.verdict, by)
+
+
+def left(state: RolloutState, now: float) -> RolloutState:
+    """With the present step left."""
+    if not state.steps:
+        return state
+    return state.changed(steps=(*state.steps[:-1], state.steps[-1].model_copy(update={"left_at": now})))
+
+
+def _last_route(spec: RolloutSpec, state: RolloutState, phase: Phase) -> Route | None:
+    if state.route is None:
+        return None
+    route = route_at(spec, len(spec.policy.steps) - 1, state.route.number + 1)
+    if phase is Phase.PROMOTED:
+        return route.model_copy(update={"weight": 100 - spec.policy.hold_back})
+    return route.model_copy(update={"weight": 0, "canary": ""})
+
+
+def harmed(harm: Crossing) -> Ending:
+    """By the first harm boundary that was crossed."""
+    reason = f"{harm.kpi} is harmed ({harm.stage})"
+    return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, reason, by=harm.kpi, within=harm.stage)
+
+
+def promoted(spec: RolloutSpec, state: RolloutState) -> Ending:
+    """After the last step."""
+    by = first_shown(spec, state, Stage.WEIGHTS)
+    reason = "every goal is shown not to be inferior, and nothing is harmed"
+    return Ending(Phase.PROMOTED, Verdict.PROMOTE, reason, by=by, within=Stage.WEIGHTS)
+
+
+def refused(spec: RolloutSpec, candidate: ArmCondition, since: float, now: float) -> Ending | None:
+    """Of a candidate that was not ready in time, counted from `since`; None while it has time."""
+    if now - since <= spec.ready_within.total_seconds():
+        return None
+    why = f": {candidate.reason}" if candidate.reason else ""
+    return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, f"the candidate was not ready within {spec.ready_within}{why}")
+
+
+def failed(candidate: ArmCondition) -> Ending | None:
+    """Of a candidate that says it cannot start."""
+    if candidate.readiness is not Readiness.FAILED:
+        return None
+    return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, f"the candidate cannot start: {candidate.reason}")
+
+
+def expired(spec: RolloutSpec, state: RolloutState, now: float, closed: int) -> Ending | None:
+    """By the policy once the maximum duration is over; None before, and while it is paused.
+
+    A frozen rollout ends undecided whatever the policy says: what that would rest on cannot be trusted. A candidate
+    that is not ready is not promoted; it comes back or is refused.
+    """
+    if now <= deadline(spec, state) or state.intents.paused:
+        return None
+    if state.frozen:
+        reason = "frozen until the maximum duration: units did not reach the arms in the shares of the route"
+        return Ending(Phase.UNDECIDED, Verdict.HOLD, reason)
+    policy = spec.policy.on_inconclusive if state.enough else spec.policy.on_no_data
+    if policy == "promote" and not ready(state):
+        return None
+    reason = "not decided" if state.enough else f"not enough data ({closed} exposures closed)"
+    phase, verdict = {
+        "hold": (Phase.UNDECIDED, Verdict.HOLD),
+        "promote": (Phase.PROMOTED, Verdict.PROMOTE),
+        "rollback": (Phase.ROLLED_BACK, Verdict.ROLLBACK),
+    }[policy]
+    return Ending(phase, verdict, f"{reason} within the maximum duration of {spec.policy.max_duration}: {policy}")
