@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from serinus.cli import evidence, features, model, pipeline, problem, serving
+from serinus.cli import evidence, features, model, pipeline, problem, rollout, serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app.add_typer(problem.app, name="problem", help="Problem cards: check one, or wr
 app.add_typer(features.app, name="features", help="Feature store: build, materialize, look up.")
 app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
 app.add_typer(model.app, name="model", help="Registered model versions and their aliases.")
+app.add_typer(rollout.app, name="rollout", help="Rollouts: start, watch, steer, look back.")
 app.command()(serving.serve)
 app.command()(serving.predict)
 app.command()(serving.bucket)

@@ -2,5 +2,16 @@
 
 from serinus.client.bucket import BUCKETS, bucket_header, bucket_of
 from serinus.client.client import Client, Refused, Unreachable
+from serinus.client.routes import RoutedClient, RouteFile, RouteTable
 
-__all__ = ["BUCKETS", "Client", "Refused", "Unreachable", "bucket_header", "bucket_of"]
+__all__ = [
+    "BUCKETS",
+    "Client",
+    "Refused",
+    "RouteFile",
+    "RouteTable",
+    "RoutedClient",
+    "Unreachable",
+    "bucket_header",
+    "bucket_of",
+]

@@ -12,12 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 from serinus.core.events import Event, Stream
-from serinus.core.rollout.evidence import ArmCondition
-from serinus.core.rollout.route import Route
-from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
-from serinus.core.rollout.state import RolloutState
-from serinus.core.stats.moments import Cell
-from serinus.core.stats.reading import Look
 
 
 class BundleStore(Protocol):
@@ -106,19 +100,30 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Service:
-    """A problem's service: the version wanted in it, where its bundle is, and the salt of its buckets (D2)."""
+    """A problem's service: the version wanted in it, where its bundle is, and the salt of its buckets (D2).
+
+    `template` is how it is to be served where that is not the usual way; `retry` how often a refused revision was to be
+    tried again. `first_version` and `first_uri` were wanted when the service was made.
+    """
 
     problem: str
     version: int
     storage_uri: str
     salt: str
+    template: str = ""
+    retry: int = 0
+    first_version: int = 0
+    first_uri: str = ""
 
 
 class Deployer(Protocol):
     """Says which version of a problem's model is wanted in service (D18)."""
 
-    def want(self, problem: str, version: int, storage_uri: str) -> None:
+    def want(self, problem: str, version: int, storage_uri: str, template: str = "") -> None:
         """Writes the wanted version; idempotent. The service's salt is drawn with its first version and stays."""
+
+    def retry(self, problem: str) -> int:
+        """Asks for another try of what was refused; the number of that try. Raises `NotFound` without a service."""
 
     def service(self, problem: str) -> Service | None:
         """The service as it is wanted now, or None when no version ever was."""
@@ -132,80 +137,3 @@ class EventSink(Protocol):
 
         Rows of one call become visible together. Writing a row again is harmless: readers fold rows by id.
         """
-
-
-class Arms(Protocol):
-    """Servers of revisions. Every call may be repeated, and none waits for a server."""
-
-    def ensure(self, service: str, revision: Revision) -> None:
-        """Starts the servers unless they run. Raises `Unavailable` when what runs servers does not answer."""
-
-    def condition(self, service: str, revision: Revision) -> ArmCondition:
-        """How it is now. A revision whose servers never were ready is `starting` since it was first ensured."""
-
-    def remove(self, service: str, revision: Revision) -> None:
-        """Stops the servers once they have answered what they took; a no-op where none run."""
-
-
-class Splitter(Protocol):
-    """The route of a service: which revision answers which bucket (D2)."""
-
-    def apply(self, route: Route) -> None:
-        """Returns when it is in force. Raises `Conflict` for a route older than the one in force, of one rollout."""
-
-    def current(self, service: str) -> Route | None:
-        """The route in force, or None where no rollout ever set one."""
-
-
-@dataclass(frozen=True)
-class Arrivals:
-    """Units first seen by step and arm, at a point of the sample-ratio test's grid.
-
-    `looks` is how many looks of the rollout had closed by then, `at` (epoch s) when that was.
-    """
-
-    looks: int
-    at: float
-    units: Mapping[Cell, int]
-
-
-class RolloutEvidence(Protocol):
-    """What the event log says of a rollout. The same log always gives the same looks with the same numbers."""
-
-    def looks(self, spec: RolloutSpec, state: RolloutState, after: int) -> Sequence[Look]:
-        """All looks closed since number `after`, in order: of closing, then goals first, then as in the card."""
-
-    def arrivals(self, spec: RolloutSpec, state: RolloutState) -> Sequence[Arrivals]:
-        """All grid points of the sample-ratio test so far, in order."""
-
-    def unjudged(self, spec: RolloutSpec, state: RolloutState) -> Mapping[str, int]:
-        """Requests that are never judged (D3), by reason."""
-
-
-@dataclass(frozen=True)
-class HeldRollout:
-    """A rollout as it is kept. `stamp` changes with every write of its state."""
-
-    spec: RolloutSpec
-    intents: Intents
-    state: RolloutState
-    stamp: str
-
-
-class RolloutStore(Protocol):
-    """Where rollouts are kept. A write is whole or not at all, and survives a kill once it has returned."""
-
-    def create(self, spec: RolloutSpec) -> HeldRollout:
-        """Keeps a new one, or returns the one of that name, whose spec stays. Raises `Conflict` when theirs differ."""
-
-    def load(self, name: str) -> HeldRollout:
-        """Raises `NotFound`."""
-
-    def save(self, state: RolloutState, expected: str) -> str:
-        """Replaces the state and returns its new stamp. Raises `Conflict` when another has written since `expected`."""
-
-    def ask(self, name: str, intents: Intents) -> None:
-        """Replaces the intents; never touches the state. Raises `NotFound`."""
-
-    def list(self, service: str) -> Sequence[HeldRollout]:
-        """All of a service, oldest first."""

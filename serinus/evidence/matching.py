@@ -60,6 +60,11 @@ def column(table: pa.Table, name: str) -> Floats:
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
+def codes(texts: pa.ChunkedArray) -> Ints:
+    """A number for each distinct text, in order of first appearance."""
+    return np.asarray(texts.combine_chunks().dictionary_encode().indices.to_numpy(), dtype=np.int64)
+
+
 def is_in(values: pa.ChunkedArray, known: pa.ChunkedArray | pa.Array) -> Bools:
     """For each value whether it is among the known ones."""
     return np.asarray(pc.is_in(values, value_set=known).to_numpy(zero_copy_only=False), dtype=np.bool_)

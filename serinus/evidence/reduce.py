@@ -66,8 +66,16 @@ class KpiReducer:
         """KPI rows so far: columns `KEPT`, window (seconds), closed_at, and KPI columns, null outside their group."""
         state = self._folder.load()
         tables = [self._folder.get(one.name) for one in state.kpi_files]
-        table = pa.concat_tables([self._no_rows(), *tables], promote_options="permissive")
+        table = pa.concat_tables([self.no_rows(), *tables], promote_options="permissive")
         return table if group is None else table.filter(pc.equal(table["window"], group.seconds))
+
+    def files(self) -> list[tuple[int, str]]:
+        """The files of KPI rows with the number of the reduction that wrote each, in order."""
+        return [(number, one.name) for number, one in enumerate(self._folder.load().kpi_files)]
+
+    def file(self, name: str) -> pa.Table:
+        """The rows of one file; they never change."""
+        return self._folder.get(name)
 
     def _unread(self, state: State, stream: Stream) -> list[Segment]:
         consumed = set(state.consumed.get(stream.value, ()))
@@ -159,7 +167,7 @@ class KpiReducer:
         generation = state.generation + 1
         kpi_files = state.kpi_files
         if run.closed:
-            table = pa.concat_tables([self._no_rows(), *run.closed], promote_options="permissive")
+            table = pa.concat_tables([self.no_rows(), *run.closed], promote_options="permissive")
             as_of = column(table, "as_of")
             name = self._folder.put(f"kpi-{generation:08d}.parquet", table)
             kpi_files += (KpiFile(name=name, rows=len(table), first=float(as_of.min()), last=float(as_of.max())),)
@@ -204,7 +212,8 @@ class KpiReducer:
                 kept |= {one.name, *one.inputs}
         return tuple(sorted(kept))
 
-    def _no_rows(self) -> pa.Table:
+    def no_rows(self) -> pa.Table:
+        """An empty table with all columns of KPI rows."""
         names = {**{name: EXPOSURE_TYPES[name] for name in KEPT}, "window": pa.float64(), "closed_at": pa.float64()}
         names |= {name: pa.float64() for name in self._plan.columns()}
         return pa.table({name: pa.array([], type=kind) for name, kind in names.items()})

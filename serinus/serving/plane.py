@@ -19,16 +19,19 @@ from serinus.serving.stages import (
     Admission,
     Admitted,
     Covariates,
-    FeatureLookup,
     LookedUp,
     Now,
-    Score,
-    Transform,
+    Stages,
     rank,
     wall_clock,
 )
 
 Clock = Callable[[], float]
+
+
+def unaltered(stages: Stages) -> Stages:
+    """The stages as they are."""
+    return stages
 
 
 class DataPlane:
@@ -44,6 +47,7 @@ class DataPlane:
         *,
         accept_event_time: bool = False,
         covariates: Sequence[str] = (),
+        alter: Callable[[Stages], Stages] = unaltered,
         now: Now = wall_clock,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -52,9 +56,8 @@ class DataPlane:
         self._metrics, self._clock = metrics, clock
         self._record = Recorder(identity, log, now)
         self._admit = Admission(manifest, identity.salt, accept_event_time, now)
-        self._look_up = FeatureLookup(reader, manifest.entity, manifest.item)
         self._covariates = Covariates(covariates, manifest)
-        self._transform, self._score = Transform(manifest), Score(bundle)
+        self._stages = alter(Stages.of(bundle, reader))
         metrics.info.labels(identity.service, identity.version, identity.revision).set(1)
 
     def answer(self, asked: Instance, caller: Caller) -> Answer:
@@ -70,7 +73,7 @@ class DataPlane:
         covariates: tuple[float, ...] = ()
         try:
             with self._metrics.stage("lookup"):
-                found = self._look_up(admitted)
+                found = self._stages.look_up(admitted)
             covariates = self._covariates(found)
             answer = self._answer(admitted, found)
         except Exception as fault:
@@ -91,9 +94,9 @@ class DataPlane:
     def _answer(self, admitted: Admitted, found: LookedUp) -> Answer:
         stage = self._metrics.stage
         with stage("transform"):
-            rows = self._transform(found)
+            rows = self._stages.transform(found)
         with stage("score"):
-            scores = self._score(rows)
+            scores = self._stages.score(rows)
         with stage("rank"):
             items, probabilities = rank(admitted.items, scores)
             flags = self._flags(admitted, found)

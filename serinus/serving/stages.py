@@ -165,6 +165,7 @@ class Transform:
 
     def __init__(self, manifest: Manifest) -> None:
         self._inputs = INPUTS.validate_python([dict(one) for one in manifest.inputs])
+        self.names = tuple(one.name for one in self._inputs)
 
     def __call__(self, looked_up: LookedUp) -> Matrix:
         """Shape (rows, inputs), finite."""
@@ -183,6 +184,21 @@ class Score:
         if not np.isfinite(found).all():
             raise BundleError("the model gave a probability that is not a number")
         return found
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages between an admitted request and its ranking: each can be wrapped, for tests and for examples."""
+
+    look_up: Callable[[Admitted], LookedUp]
+    transform: Callable[[LookedUp], Matrix]
+    score: Callable[[Matrix], NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, bundle: Bundle, reader: OnlineReader) -> Stages:
+        """Those of a bundle."""
+        manifest = bundle.manifest
+        return cls(FeatureLookup(reader, manifest.entity, manifest.item), Transform(manifest), Score(bundle))
 
 
 def rank(items: tuple[str, ...], probabilities: NDArray[np.float64]) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serinus.core.errors import DataError
+from pydantic import TypeAdapter
+
+from serinus.core.errors import DataError, NotFound
 from serinus.core.ports import Service
 from serinus.wiring.journal import write_atomically
 
 _SALT_BYTES = 8
+_SERVICE = TypeAdapter(Service)
 
 
 def _new_salt() -> str:
@@ -34,19 +38,21 @@ class FileDeployer:
     ) -> None:
         self._folder, self._now, self._new_salt = folder, now, new_salt
 
-    def want(self, problem: str, version: int, storage_uri: str) -> None:
+    def want(self, problem: str, version: int, storage_uri: str, template: str = "") -> None:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
         known = self.service(problem)
-        if known is not None and (known.version, known.storage_uri) == (version, storage_uri):
-            return
-        document = {
-            "problem": problem,
-            "wanted_version": version,
-            "storage_uri": storage_uri,
-            "salt": known.salt if known else self._new_salt(),
-            "since": self._now().isoformat(timespec="seconds"),
-        }
-        write_atomically(self._path(problem), json.dumps(document, indent=1) + "\n")
+        if known is None:
+            self._save(Service(problem, version, storage_uri, self._new_salt(), template, 0, version, storage_uri))
+        elif (known.version, known.storage_uri, known.template) != (version, storage_uri, template):
+            self._save(replace(known, version=version, storage_uri=storage_uri, template=template, retry=0))
+
+    def retry(self, problem: str) -> int:
+        """See `Deployer`."""
+        known = self.service(problem)
+        if known is None:
+            raise NotFound(f"nothing is deployed for {problem} yet")
+        self._save(replace(known, retry=known.retry + 1))
+        return known.retry + 1
 
     def service(self, problem: str) -> Service | None:
         """The service as it is wanted now, or None. Raises `DataError` when the file is damaged."""
@@ -54,14 +60,19 @@ class FileDeployer:
         if not path.exists():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return Service(problem, int(found["wanted_version"]), str(found["storage_uri"]), str(found["salt"]))
-        except (ValueError, KeyError, TypeError) as fault:
+            return _SERVICE.validate_python(
+                {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "since"}
+            )
+        except (ValueError, AttributeError) as fault:
             raise DataError(
                 f"service file {path} is damaged",
                 cause=str(fault),
                 hint="delete it and deploy again; the new salt then assigns every unit anew",
             ) from fault
+
+    def _save(self, service: Service) -> None:
+        document = {**asdict(service), "since": self._now().isoformat(timespec="seconds")}
+        write_atomically(self._path(service.problem), json.dumps(document, indent=1) + "\n")
 
     def _path(self, problem: str) -> Path:
         return self._folder / f"{problem}.json"

@@ -75,7 +75,7 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
 
 
 def _plan(folder: Path, wish: ReplayWish, resume: bool) -> Plan:
-    """The plan of a replay that is resumed, or a new one whose passes no other replay of this home has used."""
+    """The plan of a replay that is resumed, or a new one."""
     path = folder / PLAN
     if resume and not path.exists():
         raise NotFound(f"no replay {wish.name} to resume", hint="a replay's name is shown when it starts")
@@ -85,6 +85,12 @@ def _plan(folder: Path, wish: ReplayWish, resume: bool) -> Plan:
             told = f"{known.problem}, {known.visits} visits, {known.passes} passes"
             raise UsageError(f"replay {wish.name} was started as another one", cause=told)
         return known
+    return new_plan(folder, wish)
+
+
+def new_plan(folder: Path, wish: ReplayWish) -> Plan:
+    """A plan whose passes no other replay of this home has used. Raises `Conflict` for a name that was used."""
+    path = folder / PLAN
     if folder.exists():
         raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
     plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]

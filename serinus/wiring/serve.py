@@ -24,24 +24,26 @@ from serinus.model.bundle import Bundle, read_bundle
 from serinus.model.store import FolderBundleStore
 from serinus.serving.exposures import ExposureWriter
 from serinus.serving.metrics import ServingMetrics
-from serinus.serving.plane import DataPlane
+from serinus.serving.plane import DataPlane, unaltered
 from serinus.serving.recorder import Identity
 from serinus.serving.sequence import SequenceFile
+from serinus.serving.stages import Stages
 from serinus.wiring.settings import ServeSettings
 
 _log = logging.getLogger("serinus.serve")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], alter: Callable[[Stages], Stages] = unaltered) -> int:
     """Serves until SIGTERM; the exit code of the fault that kept it from starting."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        return serve(_settings(arguments))
+        return serve(_settings(arguments), alter)
     except SerinusError as fault:
         sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
         return fault.exit_code
 
 
-def serve(settings: ServeSettings) -> int:
+def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered) -> int:
     """Loads the bundle, proves it on its golden rows, opens the ports; on SIGTERM answers what it has and flushes."""
     # KServe parses the command line when it is imported, and logs each request unless told otherwise.
     sys.argv = sys.argv[:1]
@@ -64,6 +66,7 @@ def serve(settings: ServeSettings) -> int:
         metrics,
         accept_event_time=settings.accept_event_time,
         covariates=settings.covariates,
+        alter=alter,
     )
     model = PredictorModel(plane)
     try:
@@ -136,5 +139,4 @@ def _ready(settings: ServeSettings) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     sys.exit(main(sys.argv[1:]))

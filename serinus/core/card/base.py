@@ -17,10 +17,10 @@ class CardPart(BaseModel):
 
 
 def _duration(value: object) -> object:
-    """`90m`, `12h`, `30d` as a timedelta; anything else is left for pydantic to judge."""
+    """`90m`, `12h`, `30d` as a timedelta; ISO 8601 (what JSON has) and all else is left for pydantic to judge."""
     if isinstance(value, str) and value[:-1].isdigit() and value[-1:] in _UNITS:
         return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.startswith("P"):
         raise ValueError("write a duration as a whole number and a unit: 30m, 12h, 7d")
     return value
 

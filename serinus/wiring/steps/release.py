@@ -61,8 +61,14 @@ def materialize_as_of(project: Project, problem: str, as_of: datetime, online: s
 def deploy(problem: str, job: str, version: int) -> None:
     """Says that the version is wanted in service."""
     with step("deploy", problem, job) as context:
-        found = registry(context.project).version(problem, str(version))
-        deployer(context.project).want(problem, found.version, found.storage_uri)
+        versions, service = registry(context.project), deployer(context.project)
+        found = versions.version(problem, str(version))
+        if service.service(problem) is None:
+            # The first of those registered together serves at once; the last one is rolled out against it.
+            together = [one for one in versions.versions(problem) if one.run_id == found.run_id]
+            first = min(together, key=lambda one: one.version)
+            service.want(problem, first.version, first.storage_uri)
+        service.want(problem, found.version, found.storage_uri)
         context.facts.update(wanted_version=found.version, storage_uri=found.storage_uri)
 
 

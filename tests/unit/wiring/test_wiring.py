@@ -165,7 +165,7 @@ def test_the_wanted_version_is_written_once(tmp_path: Path) -> None:
     deployer.want("toy", 4, "file:///c")
     second = deployer.service("toy")
     assert first is not None
-    assert second == Service("toy", 4, "file:///c", first.salt)
+    assert second == Service("toy", 4, "file:///c", first.salt, "", 0, 3, "file:///b")
     assert len(first.salt) == 16
 
 

@@ -1,0 +1,202 @@
+"""`serinus rollout ...`: start, watch, steer and look back at rollouts.
+
+Invariant: a person steers by intents alone; only the controller (`rollout run`, a replay with `--rollouts`, or the
+operator) changes what a rollout is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+
+from serinus.cli import rollout_view
+from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.core.errors import Conflict, NotFound, UsageError
+from serinus.core.rollout.spec import Intents
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import StepKind
+from serinus.rollout.local_store import LocalRollouts
+from serinus.wiring.project import open_project
+
+app = typer.Typer(no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+Name = Annotated[str, typer.Option("--rollout", help="Name of a rollout; the newest when not given.")]
+Interval = Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")]
+
+
+@app.command()
+@command
+def start(
+    problem: str,
+    version: Annotated[str, typer.Option(help="Version or alias; the one that is wanted when not given.")] = "",
+    predictor: Annotated[str, typer.Option(help="Entry point that serves it, a path in the project.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Says which version is wanted, served how; the controller rolls it out."""
+    from serinus.wiring.rollout_start import want
+
+    asked = want(open_project(), problem, version, predictor)
+    if as_json:
+        show_json({"revision": asked.revision.name, "rollout": asked.rollout})
+        return
+    out.print(f"wanted: {asked.revision.name}, rollout {asked.rollout}")
+    err.print(f"[dim]`serinus rollout run {problem}` (or a replay with --rollouts) carries it out[/]")
+
+
+@app.command()
+@command
+def run(
+    problem: str,
+    interval: Interval = 2.0,
+    until_settled: Annotated[bool, typer.Option(help="End when nothing is left to decide.")] = False,
+) -> None:
+    """Runs the controller of a service here: its arms, its route, its rollouts, until Ctrl-C."""
+    from datetime import UTC, datetime
+
+    from serinus.wiring.evidence import reducer
+    from serinus.wiring.rollouts import Hosting, hosted
+
+    project = open_project()
+    reduce = reducer(project, project.problem(problem).card).reduce
+    with hosted(project, problem, Hosting()) as host, Live(console=err, auto_refresh=False) as live:
+        while True:
+            reduce(datetime.now(UTC).timestamp())
+            view = host.controller.tick()
+            spec = host.ports.store.spec(view.rollout.name) if view.rollout else None
+            live.update(rollout_view.service(view, spec, {}), refresh=True)
+            if until_settled and host.controller.settled():
+                return
+            time.sleep(interval)
+
+
+@app.command()
+@command
+def get(problem: str, name: Name = "", as_json: Json = False) -> None:
+    """A rollout as it is now."""
+    store, state = _newest(problem, name)
+    spec = store.spec(state.name)
+    if as_json:
+        show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json")})
+        return
+    out.print(rollout_view.arms(spec, state))
+    out.print(rollout_view.kpis(state, {}))
+    out.print(rollout_view.last_decision(state))
+
+
+@app.command()
+@command
+def watch(problem: str, name: Name = "", interval: Interval = 1.0) -> int:
+    """The same, live, until it has ended; exit code 0 when promoted, else 1."""
+    store, state = _newest(problem, name)
+    spec = store.spec(state.name)
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            state = store.state(spec.name)
+            live.update(
+                Group(rollout_view.arms(spec, state), rollout_view.kpis(state, {}), rollout_view.last_decision(state)),
+                refresh=True,
+            )
+            if state.phase.ended:
+                return 0 if state.phase == "promoted" else 1
+            time.sleep(interval)
+
+
+@app.command()
+@command
+def history(problem: str, name: Name = "", as_json: Json = False) -> None:
+    """Every decision of a rollout with its evidence; without a name, all rollouts first."""
+    store, state = _newest(problem, name)
+    if as_json:
+        entries = [one.model_dump(mode="json") for one in state.log]
+        show_json({"rollout": state.name, "phase": state.phase, "reason": state.reason, "log": entries})
+        return
+    if not name:
+        every = [store.state(one) for one in store.names()]
+        rows = [(one.name, one.phase, one.decided_by, one.decided_in or "", one.reason) for one in every]
+        show_table(f"rollouts of {problem}", ("name", "phase", "decided by", "in", "reason"), rows)
+    for entry in state.log:
+        out.print(rollout_view.entry_line(entry), soft_wrap=True, markup=False)
+
+
+@app.command()
+@command
+def pause(problem: str, name: Name = "", as_json: Json = False) -> None:
+    """Decides nothing until it is resumed; traffic stays as it is."""
+    _intend(problem, name, lambda intents: intents.model_copy(update={"paused": True}), as_json)
+
+
+@app.command()
+@command
+def resume(problem: str, name: Name = "", as_json: Json = False) -> None:
+    """Goes on after a pause, with everything that was seen meanwhile."""
+    _intend(problem, name, lambda intents: intents.model_copy(update={"paused": False}), as_json)
+
+
+@app.command()
+@command
+def abort(problem: str, name: Name = "", as_json: Json = False) -> None:
+    """Ends a rollout: all traffic goes back to the stable revision."""
+    _intend(problem, name, lambda intents: intents.model_copy(update={"abort": True}), as_json)
+
+
+@app.command()
+@command
+def approve(
+    problem: str,
+    step: Annotated[int, typer.Option(help="Index of the approval step; the one it is in when not given.")] = -1,
+    name: Name = "",
+    as_json: Json = False,
+) -> None:
+    """Approves an approval step."""
+    store, state = _newest(problem, name)
+    at = state.step if step < 0 else step
+    steps = store.spec(state.name).policy.steps
+    if not 0 <= at < len(steps) or not steps[at].approval:
+        approvals = [str(number) for number, one in enumerate(steps) if one.approval]
+        raise UsageError(
+            f"step {at} of {state.name} is not an {StepKind.APPROVAL} step",
+            hint=f"approval steps: {', '.join(approvals) or 'none'}",
+        )
+    _intend(problem, name, lambda found: found.model_copy(update={"approved": tuple({*found.approved, at})}), as_json)
+
+
+@app.command()
+@command
+def retry(problem: str, as_json: Json = False) -> None:
+    """Tries a revision again that was rolled back, undecided or aborted: a new rollout with a new seed."""
+    from serinus.wiring.adapters import deployer
+    from serinus.wiring.rollouts import rollouts, wanted
+
+    project = open_project()
+    asked = wanted(project, problem)
+    store = rollouts(project, problem)
+    if asked.rollout not in store.names() or not store.state(asked.rollout).phase.ended:
+        raise Conflict(f"{asked.rollout} has not ended, so there is nothing to retry")
+    number = deployer(project).retry(problem)
+    name = wanted(project, problem).rollout
+    show_json({"rollout": name, "retry": number}) if as_json else out.print(f"wanted again: {name}")
+
+
+def _newest(problem: str, name: str) -> tuple[LocalRollouts, RolloutState]:
+    from serinus.wiring.rollouts import rollouts
+
+    project = open_project()
+    project.problem(problem)
+    store = rollouts(project, problem)
+    names = store.names()
+    if not names and not name:
+        raise NotFound(f"{problem} has no rollout yet", hint=f"`serinus rollout start {problem} --version N`")
+    return store, store.state(name or names[-1])
+
+
+def _intend(problem: str, name: str, change: Callable[[Intents], Intents], as_json: bool) -> None:
+    store, state = _newest(problem, name)
+    if state.phase.ended:
+        raise Conflict(f"{state.name} has ended ({state.phase})", hint="`serinus rollout retry` tries it again")
+    found: dict[str, Any] = {"rollout": state.name, **store.intend(state.name, change).model_dump(mode="json")}
+    show_json(found) if as_json else out.print(f"{state.name}: asked; the controller's next tick takes it up")

@@ -1,0 +1,194 @@
+"""From judged rows to looks: the increments of evidence at each grid point of each KPI (DESIGN D7).
+
+Invariant: looks lie where the number of closed units passes a multiple of the KPI's `look_every`, and are numbered in
+order of closing; so when somebody asks changes how many there are, never what is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serinus.core.card import Kpi
+from serinus.core.rollout.words import Arm, Stage
+from serinus.core.stats.moments import WIDTH, Cell, Moments
+from serinus.core.stats.reading import Counts, Look
+from serinus.evidence.matching import codes, column
+from serinus.evidence.plan import OBSERVED, PREDICTED
+from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+INCIDENT_SECONDS = 10.0
+_COUNTED = ("error_rate", "latency_slo")
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows of one window with the order in which they closed: `closed` rises, and is comparable across windows."""
+
+    rows: Sorted
+    closed: Floats
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A look without its number among all, and where it stands in the order of closing."""
+
+    closed: float
+    position: int
+    look: Look
+
+
+def looks(
+    routed: Routed, kpis: Sequence[Kpi], windows: Mapping[str, Window], covariates: Sequence[str]
+) -> tuple[Look, ...]:
+    """All looks so far, numbered from 1. `windows` by KPI name; `covariates` in the order predictors log them."""
+    placed = [
+        one
+        for position, kpi in enumerate(kpis)
+        if kpi.name in windows
+        for stage in Stage
+        for one in _of_stage(routed, kpi, windows[kpi.name], stage, covariates, position)
+    ]
+    placed.sort(key=lambda one: (one.closed, one.position, one.look.number))
+    return tuple(_numbered(one.look, sequence) for sequence, one in enumerate(placed, 1))
+
+
+def _numbered(look: Look, sequence: int) -> Look:
+    return Look(
+        sequence, look.kpi, look.number, look.stage, look.step, look.at, look.step_units, look.increment
+    )  # fmt: skip
+
+
+def _of_stage(
+    routed: Routed, kpi: Kpi, window: Window, stage: Stage, covariates: Sequence[str], position: int
+) -> list[_Placed]:
+    part = judged(routed, window.rows, stage)
+    if kpi.per == "unit":
+        part = _first_of_units(part)
+    if not len(part.table):
+        return []
+    unit = codes(part.table["unit"])
+    ends = _grid(unit, part.entry, kpi.look_every)
+    at = column(part.table, "at")
+    closed = _closing(window, part)
+    increments = _increments(kpi, part, unit, ends, covariates)
+    found = []
+    for number, (end, increment) in enumerate(zip(ends.tolist(), increments, strict=True), 1):
+        step = int(part.step[end - 1])
+        units = len(np.unique(unit[:end][part.step[:end] == step]))
+        look = Look(0, kpi.name, number, stage, step, float(at[:end].max()), units, increment)
+        found.append(_Placed(float(closed[end - 1]), position, look))
+    return found
+
+
+def _increments(
+    kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequence[str]
+) -> Sequence[Moments | tuple[Counts, ...]]:
+    if kpi.formula in _COUNTED:
+        return _counts(kpi, part, ends)
+    return _moments(kpi, part, unit, ends, covariates)
+
+
+def _closing(window: Window, part: Judged) -> Floats:
+    """When each judged row closed, never falling."""
+    place = pc.index_in(part.table["id"], value_set=window.rows.table["id"]).to_numpy()
+    return np.maximum.accumulate(window.closed[place])
+
+
+def _first_of_units(part: Judged) -> Judged:
+    """One observation a unit: its first request, in shadow on both arms."""
+    if not len(part.table):
+        return part
+    _, first = np.unique(codes(part.table["unit"]), return_index=True)
+    keep = np.flatnonzero(np.isin(part.entry, part.entry[first]))
+    return Judged(part.table.take(pa.array(keep)), part.entry[keep], part.step[keep], part.arm[keep])
+
+
+def _grid(unit: Ints, entry: Ints, every: int) -> Ints:
+    """Row counts at which a look falls: behind the entry that brings the k · `every`-th distinct unit."""
+    fresh = np.zeros(len(unit), dtype=np.int64)
+    fresh[np.unique(unit, return_index=True)[1]] = 1
+    wanted = np.arange(every, fresh.sum() + 1, every)
+    rows = np.searchsorted(np.cumsum(fresh), wanted)
+    return np.searchsorted(entry, entry[rows], side="right").astype(np.int64)
+
+
+def _moments(kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequence[str]) -> list[Moments]:
+    """Differences of the units' running totals: a unit that comes again changes what it was."""
+    cells = tuple(Cell(int(step), arm) for step in np.unique(part.step) for arm in ARMS)
+    place = np.searchsorted(np.unique(part.step), part.step) * len(ARMS) + part.arm
+    vectors = _vectors(kpi, part, covariates)
+    totals = np.zeros((int(unit.max()) + 1, len(cells), WIDTH))
+    seen = np.zeros(totals.shape[:2], dtype=np.bool_)
+    found, begin = [], 0
+    for end in ends.tolist():
+        rows = slice(begin, end)
+        touched = np.unique(unit[rows])
+        before = Moments.of(cells, totals[touched], seen[touched])
+        np.add.at(totals, (unit[rows], place[rows]), vectors[rows])
+        seen[unit[rows], place[rows]] = True
+        found.append(Moments.of(cells, totals[touched], seen[touched]) - before)
+        begin = end
+    return found
+
+
+def _vectors(kpi: Kpi, part: Judged, covariates: Sequence[str]) -> Floats:
+    """Value, base and covariate of each row; a failed request has no scores to lose anything by."""
+    table = part.table
+    vectors = np.ones((len(table), WIDTH))
+    vectors[:, 2] = _covariate(kpi, table, covariates)
+    if kpi.formula == "calibration":
+        vectors[:, 0], vectors[:, 1] = column(table, kpi.name + PREDICTED), column(table, kpi.name + OBSERVED)
+        return vectors
+    vectors[:, 0] = column(table, kpi.name)
+    if kpi.formula == "log_loss":
+        failed = pc.not_equal(table["error"], "").to_numpy(zero_copy_only=False)
+        vectors[failed] = 0.0
+    return vectors
+
+
+def _covariate(kpi: Kpi, table: pa.Table, covariates: Sequence[str]) -> Floats:
+    if kpi.covariate is None:
+        return np.zeros(len(table))
+    at = list(covariates).index(kpi.covariate)
+    logged = table["covariates"].to_pylist()
+    return np.array([one[at] if one is not None and len(one) > at else 0.0 for one in logged])
+
+
+def _counts(kpi: Kpi, part: Judged, ends: Ints) -> list[tuple[Counts, ...]]:
+    """Requests and incidents by step; the bad requests of one arm within ten seconds are one incident."""
+    bad = np.flatnonzero(column(part.table, kpi.name) > 0)
+    spell = np.floor(column(part.table, "at") / INCIDENT_SECONDS).astype(np.int64)
+    keys = np.stack([part.step[bad], part.arm[bad], spell[bad]], axis=1)
+    incident = np.zeros(len(part.table), dtype=np.bool_)
+    if len(bad):
+        incident[bad[np.unique(keys, axis=0, return_index=True)[1]]] = True
+    found, begin = [], 0
+    for end in ends.tolist():
+        rows = slice(begin, end)
+        found.append(_counted(part.step[rows], part.arm[rows] == CANARY_CODE, incident[rows]))
+        begin = end
+    return found
+
+
+def _counted(step: Ints, canary: Bools, incident: Bools) -> tuple[Counts, ...]:
+    found = []
+    for one in np.unique(step).tolist():
+        here = step == one
+        masks = {Arm.STABLE: here & ~canary, Arm.CANARY: here & canary}
+        found.append(
+            Counts(
+                one,
+                {arm: int((mask & incident).sum()) for arm, mask in masks.items()},
+                {arm: int(mask.sum()) for arm, mask in masks.items()},
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""The evidence of a rollout, read from a service's KPI rows.
+
+Invariant: rows are taken in order of closing: by the reduction that closed them, then by the time their window ended.
+What a reduction has written never changes, so looks that were read once are read the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from serinus.core.rollout.ports import RolloutEvidence
+from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Phase, Stage, StepKind
+from serinus.evidence.looks import Window, looks
+from serinus.evidence.matching import column, is_in
+from serinus.evidence.plan import KpiPlan
+from serinus.evidence.reduce import KpiReducer
+from serinus.evidence.rollout_rows import Routed, Span, classify, first_seen
+
+Ints = NDArray[np.int64]
+_GENERATION = "generation"
+
+
+class KpiEvidence:
+    """`EvidenceSource` on one service's KPI rows; keeps the rows of the revisions asked about.
+
+    `settle`: seconds around a change of the route in which requests are not judged; 0 where none is under way then.
+    """
+
+    def __init__(self, reducer: KpiReducer, plan: KpiPlan, covariates: Sequence[str], *, settle: float = 2.0) -> None:
+        self._reducer, self._plan, self._covariates, self._settle = reducer, plan, tuple(covariates), settle
+        self._kept: dict[tuple[str, str, str], pa.Table] = {}
+
+    def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
+        """See `EvidenceSource`."""
+        routed = Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle)
+        table = self._rows(routed)
+        closed = _closing_order(table)
+        windows = [self._window(routed, table, closed, group.seconds) for group in self._plan.groups]
+        by_kpi = {kpi.name: one for group, one in zip(self._plan.groups, windows, strict=True) for kpi in group.kpis}
+        soonest = windows[0].rows
+        return RolloutEvidence(
+            looks(routed, spec.kpis, by_kpi, self._covariates),
+            first_seen(routed, soonest),
+            soonest.counts(),
+            len(soonest.table),
+        )
+
+    def _window(self, routed: Routed, table: pa.Table, closed: Ints, seconds: float) -> Window:
+        mine = np.flatnonzero(column(table, "window") == seconds)
+        mine = mine[np.lexsort([_ids(table.take(pa.array(mine))), closed[mine]])]
+        part = table.take(pa.array(mine))
+        rows = classify(routed, part)
+        place = pc.index_in(rows.table["id"], value_set=part["id"]).to_numpy()
+        return Window(rows, closed[mine][place].astype(np.float64))
+
+    def _rows(self, routed: Routed) -> pa.Table:
+        """Of both revisions, with the reduction each was closed by."""
+        both = (routed.stable, routed.candidate)
+        tables = []
+        for generation, name in self._reducer.files():
+            key = (name, *both)
+            if key not in self._kept:
+                found = self._reducer.file(name)
+                found = found.filter(pa.array(is_in(found["revision"], pa.array(both))))
+                self._kept[key] = found.append_column(_GENERATION, pa.array(np.full(len(found), generation)))
+            tables.append(self._kept[key])
+        none = self._reducer.no_rows().append_column(_GENERATION, pa.array([], type=pa.int64()))
+        return pa.concat_tables([none, *tables], promote_options="permissive")
+
+
+def spans(state: RolloutState) -> tuple[Span, ...]:
+    """The steps that were entered, as they were routed, and the hold-back after a promotion."""
+    found, weighted = [], False
+    for number, one in enumerate(state.steps):
+        weighted |= one.kind is StepKind.WEIGHT
+        stage = Stage.WEIGHTS if weighted else Stage.SHADOW
+        ends = one.left_at if one.left_at is not None else state.ended_at
+        found.append(Span(number, stage, one.weight, one.entered_at, float("inf") if ends is None else ends))
+    if state.phase is Phase.PROMOTED and state.ended_at is not None and state.route is not None:
+        found.append(Span(len(state.steps), Stage.WEIGHTS, state.route.weight, state.ended_at))
+    return tuple(found)
+
+
+def _closing_order(table: pa.Table) -> Ints:
+    """A number for each row that rises with (reduction, end of its window), equal for equal ones."""
+    generation, due = table[_GENERATION].to_numpy(), column(table, "as_of") + column(table, "window")
+    order = np.lexsort([due, generation])
+    rises = np.ones(len(table), dtype=np.int64)
+    rises[1:] = (np.diff(generation[order]) > 0) | (np.diff(due[order]) > 0)
+    found = np.empty(len(table), dtype=np.int64)
+    found[order] = np.cumsum(rises)
+    return found
+
+
+def _ids(table: pa.Table) -> NDArray[np.str_]:
+    return np.array(table["id"].to_pylist(), dtype=str)

@@ -1,0 +1,1 @@
+"""Carries out what the core decides: the engine over small ports, and the adapters of one machine."""

@@ -1,0 +1,134 @@
+"""One tick of a rollout over its ports: read, decide, write the decision, act (DESIGN D5).
+
+Invariant: nothing is done that is not written before; what a killed tick left undone, the next one does first. So a
+tick can be killed between any two calls, repeated, or run late, and the rollout comes to the same end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serinus.core.ports import Registry
+from serinus.core.rollout.actions import Action, EnsureArm, Promote, RemoveArm, SetRoute, completed, due
+from serinus.core.rollout.evidence import Evidence, SampleRatio
+from serinus.core.rollout.machine import step
+from serinus.core.rollout.ports import Arms, EvidenceSource, RolloutEvidence, RolloutStore, Splitter
+from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Arm
+from serinus.core.stats import srm
+from serinus.core.stats.judge import Judge, tests_of
+from serinus.core.stats.reading import Look, Reading
+
+ROLLOUT_TAG = "serinus.rollout"
+Now = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The four of a rollout, and the registry."""
+
+    arms: Arms
+    splitter: Splitter
+    evidence: EvidenceSource
+    store: RolloutStore
+    registry: Registry
+
+
+@dataclass
+class _Read:
+    """Looks that were judged in this process: a judge is a fold, and can be made anew from the first look."""
+
+    judge: Judge
+    readings: list[Reading] = field(default_factory=list)
+
+
+class Engine:
+    """Ticks the rollouts of one service. Whoever ticks holds the service's lock."""
+
+    def __init__(self, ports: Ports, now: Now) -> None:
+        self._ports, self._now = ports, now
+        self._judged: dict[str, _Read] = {}
+
+    def tick(self, name: str, *, turn: bool = True) -> RolloutState:
+        """One tick; the state after it. Raises `Conflict` when another engine ticked, and what the ports raise."""
+        store = self._ports.store
+        spec, state = store.spec(name), store.state(name)
+        evidence = self.evidence(spec, state, turn=turn)
+        state = self._act(state, due(spec, state, evidence))
+        after, actions = step(spec, state, evidence, store.intents(name), self._now())
+        if after != state:
+            store.save(after, state)
+            after = self._act(after, actions)
+        return after
+
+    def readings(self, spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
+        """Every look that has closed so far, judged."""
+        return tuple(self._judge(spec, self._ports.evidence.read(spec, state).looks))
+
+    def evidence(self, spec: RolloutSpec, state: RolloutState, *, turn: bool) -> Evidence:
+        """What a tick decides from."""
+        found = self._ports.evidence.read(spec, state)
+        readings = self._judge(spec, found.looks)
+        return Evidence(
+            candidate=self._ports.arms.condition(spec.candidate),
+            readings=tuple(one for one in readings if one.sequence > state.looks),
+            ratio=sample_ratio(spec, found),
+            unjudged=dict(found.unjudged),
+            closed=found.closed,
+            turn=turn,
+        )
+
+    def _judge(self, spec: RolloutSpec, looks: Sequence[Look]) -> list[Reading]:
+        known = self._judged.get(spec.name)
+        if known is None:
+            tests = tests_of(spec.kpis, spec.policy, independent_outcomes=spec.independent_outcomes)
+            known = self._judged[spec.name] = _Read(Judge(tests))
+        known.readings += [known.judge.read(look) for look in looks[len(known.readings) :]]
+        return known.readings
+
+    def _act(self, state: RolloutState, actions: Sequence[Action]) -> RolloutState:
+        """Does what is due and writes that it is done."""
+        for action in actions:
+            self._do(state.name, action)
+        if state.acted == state.written:
+            return state
+        done = completed(state)
+        self._ports.store.save(done, state)
+        return done
+
+    def _do(self, name: str, action: Action) -> None:
+        ports = self._ports
+        if isinstance(action, EnsureArm):
+            ports.arms.ensure(action.revision)
+        elif isinstance(action, SetRoute):
+            ports.splitter.apply(action.route)
+        elif isinstance(action, RemoveArm):
+            ports.arms.remove(action.revision)
+        elif isinstance(action, Promote):
+            service = ports.store.spec(name).service
+            ports.registry.promote(service, int(action.version), reason=action.reason)
+            ports.registry.tag(service, int(action.version), {ROLLOUT_TAG: action.rollout})
+
+
+def sample_ratio(spec: RolloutSpec, found: RolloutEvidence) -> SampleRatio:
+    """The sequential test of the arms' shares, looked at after every unit."""
+    steps = sorted({one.cell.step for one in found.units})
+    total = np.zeros(len(found.units))
+    for number in steps:
+        share = (spec.policy.steps[number].weight or 0) / 100 if number < len(spec.policy.steps) else 0.0
+        if 0 < share < 1:
+            here = np.array([one.cell.step == number for one in found.units])
+            canary = np.cumsum(here & np.array([one.cell.arm is Arm.CANARY for one in found.units]))
+            total += srm.log_e(canary.astype(np.float64), (np.cumsum(here) - canary).astype(np.float64), share)
+    p_value = min(1.0, math.exp(-float(total.max(initial=0.0))))
+    crossed = np.flatnonzero(total >= -math.log(srm.ALPHA))
+    if not len(crossed):
+        return SampleRatio(p_value=p_value)
+    at = found.units[int(crossed[0])].at
+    before = next((place for place, look in enumerate(found.looks) if look.at > at), len(found.looks))
+    return SampleRatio(crossed_after=before, at=at, p_value=p_value)

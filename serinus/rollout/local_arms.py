@@ -1,0 +1,161 @@
+"""Arms as processes of this machine: a predictor a revision, on a port of its own.
+
+Invariant: a record on disk names each process by id and start time, so another engine finds the arms that run and no
+process that merely has the same id is ever touched.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serinus.core.errors import NotFound
+from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.spec import Revision
+
+# The command that serves a revision on a port.
+Launch = Callable[[Revision, int], Sequence[str]]
+STOP_SECONDS = 30.0
+MOST_STARTS = 3
+_TAIL = 1_500
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    created: float
+    port: int
+    starts: int = 1
+
+
+class LocalArms:
+    """`Arms` below `folder`: a record and a log an arm."""
+
+    def __init__(
+        self, folder: Path, service: str, launch: Launch, *, now: Callable[[], float], host: str = "127.0.0.1"
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._service, self._launch, self._now, self._host = folder, service, launch, now, host
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._last: dict[str, ArmCondition] = {}
+
+    def ensure(self, revision: Revision) -> None:
+        """See `Arms`. One that died is started again on its port, three times in all."""
+        record = self._record(revision.name)
+        if record is None:
+            self._start(revision, _free_port(self._host), 1)
+        elif self._process(record) is None and record.starts < MOST_STARTS:
+            self._start(revision, record.port, record.starts + 1)
+
+    def condition(self, revision: Revision) -> ArmCondition:
+        """See `Arms`."""
+        readiness, reason = self._readiness(revision)
+        last = self._last.get(revision.name)
+        if last is None or last.readiness is not readiness:
+            last = ArmCondition(readiness=readiness, since=self._now(), reason=reason)
+            self._last[revision.name] = last
+        return last
+
+    def _readiness(self, revision: Revision) -> tuple[Readiness, str]:
+        record = self._record(revision.name)
+        if record is None:
+            return Readiness.STARTING, "not started"
+        if self._process(record) is None:
+            again = record.starts < MOST_STARTS
+            return (Readiness.STARTING, "ended") if again else (Readiness.FAILED, self._last_words(revision))
+        return (Readiness.READY, "") if self._answers(record.port) else (Readiness.STARTING, "loads its model")
+
+    def endpoint(self, name: str) -> str:
+        """The address of a revision that was ensured. Raises `NotFound`."""
+        record = self._record(name)
+        if record is None:
+            raise NotFound(f"no arm {name} runs here")
+        return f"http://{self._host}:{record.port}"
+
+    def running(self) -> list[str]:
+        """Names of the revisions that have a process."""
+        records = {path.stem: self._record(path.stem) for path in sorted(self._folder.glob("*.json"))}
+        return [name for name, record in records.items() if record is not None and self._process(record)]
+
+    def remove(self, revision: Revision) -> None:
+        """See `Arms`."""
+        self.stop(revision.name)
+
+    def stop(self, name: str) -> None:
+        """Ends the process of a revision by its name; its requests in flight are answered first."""
+        record = self._record(name)
+        process = self._process(record) if record is not None else None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+        child = self._children.pop(name, None)
+        if child is not None:
+            child.wait(STOP_SECONDS)
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
+        self._last.pop(name, None)
+
+    def _start(self, revision: Revision, port: int, starts: int) -> None:
+        with (self._folder / f"{revision.name}.log").open("ab") as log:
+            child = subprocess.Popen(
+                list(self._launch(revision, port)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the engine, which stops its arms in order
+            )
+        self._children[revision.name] = child
+        record = _Record(pid=child.pid, created=psutil.Process(child.pid).create_time(), port=port, starts=starts)
+        path = self._folder / f"{revision.name}.json"
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(record.model_dump_json(), encoding="utf-8")
+        fresh.replace(path)
+
+    def _record(self, name: str) -> _Record | None:
+        try:
+            return _Record.model_validate_json((self._folder / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def _process(self, record: _Record) -> psutil.Process | None:
+        """The process of a record, while it runs."""
+        for child in self._children.values():
+            child.poll()  # reaps those that ended
+        try:
+            process = psutil.Process(record.pid)
+            same = abs(process.create_time() - record.created) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def _answers(self, port: int) -> bool:
+        try:
+            address = f"http://{self._host}:{port}/v1/models/{self._service}"
+            with urlopen(address, timeout=2.0) as answer:
+                return bool(json.load(answer).get("ready"))
+        except (URLError, OSError, ValueError):
+            return False
+
+    def _last_words(self, revision: Revision) -> str:
+        path = self._folder / f"{revision.name}.log"
+        return (
+            path.read_text(encoding="utf-8", errors="replace")[-_TAIL:].strip() if path.exists() else "it said nothing"
+        )
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,54 @@
+"""The route of a service as a file that calling applications read (`serinus.client.RouteFile`): the splitter without a
+gateway.
+
+Invariant: the file is replaced as a whole, and its number rises with every change; the same route changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from serinus.core.assignment import BUCKETS
+from serinus.core.rollout.route import Route
+from serinus.core.rollout.words import Arm
+
+
+class LocalSplitter:
+    """`Splitter` on one file. `endpoint_of` gives the address of a revision; `write` replaces a file."""
+
+    def __init__(
+        self, path: Path, salt: str, endpoint_of: Callable[[str], str], write: Callable[[Path, str], None]
+    ) -> None:
+        self._path, self._salt, self._endpoint_of, self._write = path, salt, endpoint_of, write
+
+    def apply(self, route: Route) -> None:
+        """See `Splitter`."""
+        document, before = self._document(route), self._read()
+        number = int(before.pop("number", 0)) if before else 0
+        if document != before:
+            self._write(self._path, json.dumps({"number": number + 1, **document}, indent=1) + "\n")
+
+    def current(self) -> Mapping[str, Any] | None:
+        """The table as it is, or None before the first."""
+        return self._read()
+
+    def _document(self, route: Route) -> dict[str, Any]:
+        names = {Arm.STABLE: route.stable} | ({Arm.CANARY: route.canary} if route.canary else {})
+        arms = {arm.value: {"revision": name, "endpoint": self._endpoint_of(name)} for arm, name in names.items()}
+        return {
+            "service": route.service,
+            "salt": self._salt,
+            "rollout": route.rollout,
+            "arms": arms,
+            "canary_buckets": [one for one in range(BUCKETS) if route.canary and route.assigned(one) is Arm.CANARY],
+            "mirrored_buckets": [one for one in range(BUCKETS) if route.canary and route.mirrored(one)],
+        }
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self._path.exists():
+            return None
+        found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        return found

@@ -1,0 +1,81 @@
+"""Rollouts as folders of this machine: what was asked in one file, what people want in another, what is in a third.
+
+Invariant: each file has one kind of writer and is replaced as a whole; a state is written only over the one it was made
+from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serinus.core.errors import Conflict, NotFound
+from serinus.core.rollout.spec import Intents, RolloutSpec
+from serinus.core.rollout.state import RolloutState
+
+_SPEC, _INTENTS, _STATE, _LOCK = "spec.json", "intents.json", "state.json", ".lock"
+
+
+class LocalRollouts:
+    """`RolloutStore` below `folder`; `write` replaces a file."""
+
+    def __init__(self, folder: Path, write: Callable[[Path, str], None]) -> None:
+        self._folder, self._write = folder, write
+
+    def create(self, spec: RolloutSpec) -> None:
+        """See `RolloutStore`."""
+        with self._alone(spec.name):
+            path = self._folder / spec.name / _SPEC
+            if path.exists():
+                raise Conflict(f"there is a rollout {spec.name} already", hint="`serinus rollout retry` tries it again")
+            self._write(path, spec.model_dump_json(indent=1) + "\n")
+
+    def names(self) -> list[str]:
+        """See `RolloutStore`."""
+        specs = [self.spec(path.parent.name) for path in self._folder.glob(f"*/{_SPEC}")]
+        return [one.name for one in sorted(specs, key=lambda one: (one.created_at, one.name))]
+
+    def spec(self, name: str) -> RolloutSpec:
+        """See `RolloutStore`."""
+        path = self._folder / name / _SPEC
+        if not path.exists():
+            known = ", ".join(sorted(one.parent.name for one in self._folder.glob(f"*/{_SPEC}"))) or "none"
+            raise NotFound(f"no rollout {name}", hint=f"known: {known}")
+        return RolloutSpec.model_validate_json(path.read_bytes())
+
+    def state(self, name: str) -> RolloutState:
+        """See `RolloutStore`."""
+        path = self._folder / name / _STATE
+        spec = self.spec(name)
+        return RolloutState.model_validate_json(path.read_bytes()) if path.exists() else RolloutState.first(spec)
+
+    def save(self, state: RolloutState, over: RolloutState) -> None:
+        """See `RolloutStore`."""
+        with self._alone(state.name):
+            known = self.state(state.name)
+            if (known.written, known.acted) != (over.written, over.acted):
+                raise Conflict(f"rollout {state.name} was changed by another engine", cause="it is one step further")
+            self._write(self._folder / state.name / _STATE, state.model_dump_json(indent=1) + "\n")
+
+    def intents(self, name: str) -> Intents:
+        """See `RolloutStore`."""
+        path = self._folder / name / _INTENTS
+        return Intents.model_validate_json(path.read_bytes()) if path.exists() else Intents()
+
+    def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
+        """See `RolloutStore`."""
+        self.spec(name)
+        with self._alone(name):
+            found = change(self.intents(name))
+            self._write(self._folder / name / _INTENTS, found.model_dump_json(indent=1) + "\n")
+        return found
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,191 @@
+"""One service: brings its first revision up, makes a rollout for each newly wanted one, and ticks the one that lives.
+
+Invariant: what serves follows from the first revision and the rollouts that were promoted; a revision that was tried
+and not promoted is not tried again until version, template or retry change (DESIGN D4). A route never has three arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from serinus.core.rollout.evidence import Readiness
+from serinus.core.rollout.route import Route
+from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Phase
+from serinus.rollout.engine import Engine, Now, Ports
+
+
+class Standing(StrEnum):
+    """How a service stands."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    ROLLING_OUT = "rolling out"
+    WANTED_NOT_SERVING = "wanted, not serving"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The revision that is wanted, the one that came first, and how often a refused one is to be tried again."""
+
+    revision: Revision
+    first: Revision
+    retry: int = 0
+
+    @property
+    def rollout(self) -> str:
+        """The name of the rollout that brings it: the same for the same try (D4)."""
+        return self.revision.name + (f"-r{self.retry}" if self.retry else "")
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """What a service serves, the rollout that lives or was the last, and why what is wanted does not serve."""
+
+    standing: Standing
+    stable: Revision | None
+    wanted: Revision
+    rollout: RolloutState | None = None
+    reason: str = ""
+
+
+class FirstFile(Protocol):
+    """Remembers which revision was brought up first."""
+
+    def get(self) -> Revision | None:
+        """None before the first."""
+
+    def put(self, revision: Revision) -> None:
+        """Once."""
+
+
+class ServiceController:
+    """`wanted` is read anew at each tick; `make` freezes the policy of a new rollout from stable to candidate."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        first: FirstFile,
+        wanted: Callable[[], Wanted],
+        make: Callable[[Wanted, Revision], RolloutSpec],
+        now: Now,
+    ) -> None:
+        self._ports, self._first, self._wanted, self._make = ports, first, wanted, make
+        self.engine = Engine(ports, now)
+
+    def tick(self) -> ServiceView:
+        """One tick of the service and of its rollout."""
+        wanted = self._wanted()
+        stable = self.stable()
+        if stable is None:
+            return self._bring_up(wanted)
+        self._ports.arms.ensure(stable)
+        live = self._live()
+        if live is None and self._is_new(wanted, stable):
+            live = self._begin(wanted, stable)
+        if live is not None:
+            self._supersede(live, wanted)
+            return self._view(wanted, self.engine.tick(live))
+        return self._view(wanted, self._last_promoted())
+
+    def stable(self) -> Revision | None:
+        """The revision in service: that of the last promoted rollout, else the first."""
+        last = self._last_promoted(tick=False)
+        return self._ports.store.spec(last.name).candidate if last else self._first.get()
+
+    def settled(self) -> bool:
+        """Whether nothing is left to decide: no rollout lives, and what is wanted serves or was tried."""
+        stable = self.stable()
+        return stable is not None and self._live() is None and not self._is_new(self._wanted(), stable)
+
+    def arms(self) -> list[Revision]:
+        """All revisions that may run: of the first, the stable one and the newest rollout."""
+        names = self._ports.store.names()
+        found = [self._first.get(), self.stable()]
+        for spec in map(self._ports.store.spec, names[-1:]):
+            found += [spec.stable, spec.candidate]
+        return list({one.name: one for one in found if one is not None}.values())
+
+    def _bring_up(self, wanted: Wanted) -> ServiceView:
+        """Ready and golden rows reproduced: all traffic (D4)."""
+        revision, ports = wanted.first, self._ports
+        ports.arms.ensure(revision)
+        found = ports.arms.condition(revision)
+        if found.readiness is not Readiness.READY:
+            return ServiceView(Standing.STARTING, None, wanted.revision, None, found.reason)
+        ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
+        ports.registry.promote(_service(revision), int(revision.version), reason="the first revision of its service")
+        self._first.put(revision)
+        return ServiceView(Standing.SERVING, revision, wanted.revision)
+
+    def _begin(self, wanted: Wanted, stable: Revision) -> str:
+        """Ends the hold-back of the rollout before, then makes the new one."""
+        spec = self._make(wanted, stable)
+        self._ports.splitter.apply(_alone(stable, wanted.revision, spec.name))
+        for one in self.arms():
+            if one.name != stable.name:
+                self._ports.arms.remove(one)
+        self._ports.store.create(spec)
+        return spec.name
+
+    def _supersede(self, live: str, wanted: Wanted) -> None:
+        """Tells the live rollout of a newer revision; one that its policy rejects counts as tried."""
+        store, spec = self._ports.store, self._ports.store.spec(live)
+        newer = "" if wanted.revision.name == spec.candidate.name else wanted.revision.name
+        if store.intents(live).superseded_by != newer:
+            store.intend(live, lambda intents: _superseded(intents, newer))
+        if newer and spec.policy.on_supersede == "reject" and wanted.rollout not in store.names():
+            made = self._make(wanted, spec.stable)
+            store.create(made)
+            first, why = store.state(made.name), f"rejected: rollout {live} was under way"
+            store.save(first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=made.created_at, acted=0), first)
+
+    def _is_new(self, wanted: Wanted, stable: Revision) -> bool:
+        return wanted.revision.name != stable.name and wanted.rollout not in self._ports.store.names()
+
+    def _live(self) -> str | None:
+        store = self._ports.store
+        return next((name for name in store.names() if not store.state(name).phase.ended), None)
+
+    def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
+        """With its hold-back looked at, where it is the newest."""
+        store, names = self._ports.store, self._ports.store.names()
+        promoted = [name for name in names if store.state(name).phase is Phase.PROMOTED]
+        if not promoted:
+            return None
+        newest = promoted[-1] == names[-1]
+        return self.engine.tick(promoted[-1]) if tick and newest else store.state(promoted[-1])
+
+    def _view(self, wanted: Wanted, state: RolloutState | None) -> ServiceView:
+        stable = self.stable()
+        assert stable is not None  # noqa: S101 - only called while something serves
+        if state is not None and not state.phase.ended:
+            return ServiceView(Standing.ROLLING_OUT, stable, wanted.revision, state)
+        if wanted.revision.name == stable.name:
+            return ServiceView(Standing.SERVING, stable, wanted.revision, state)
+        names = self._ports.store.names()
+        tried = self._ports.store.state(wanted.rollout) if wanted.rollout in names else None
+        reason = f"{tried.phase}: {tried.reason}" if tried else "waits for its rollout"
+        return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, tried or state, reason)
+
+
+def _superseded(intents: Intents, by: str) -> Intents:
+    return intents.model_copy(update={"superseded_by": by})
+
+
+def _alone(stable: Revision, wanted: Revision, rollout: str) -> Route:
+    """All traffic to one revision."""
+    return Route(service=_service(wanted), rollout=rollout, number=0, stable=stable.name, seed=0, hold_back=0)
+
+
+def _service(revision: Revision) -> str:
+    return revision.name.rsplit("-v", 1)[0]
+
+
+def with_first(wanted: Wanted, first: Revision) -> Wanted:
+    """The same with another first revision."""
+    return replace(wanted, first=first)

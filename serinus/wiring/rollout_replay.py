@@ -1,0 +1,132 @@
+"""Recorded visits through a service's route, with its rollouts deciding as they go: the loop on one machine.
+
+Invariant: a tick happens only when no request is under way and every outcome that is due was taken, so the same visits
+meet the same route whatever the machine's pace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serinus.core.errors import Unavailable
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Phase
+from serinus.evidence.plan import KpiPlan
+from serinus.replay.player import Pauses, Player, Target
+from serinus.replay.progress import Progress, Sent
+from serinus.replay.recording import read_recording
+from serinus.replay.report import latency
+from serinus.replay.schedule import Schedule
+from serinus.rollout.service import ServiceView, Standing
+from serinus.wiring.adapters import feature_clock
+from serinus.wiring.evidence import reducer
+from serinus.wiring.project import Project
+from serinus.wiring.replay import REPLAYS, ReplayWish, new_plan
+from serinus.wiring.rollouts import Hosted, places
+from serinus.wiring.serving import service_of
+from serinus.wiring.steps.data import recording_folder
+
+# Predictors flush exposures every tenth of a second; twice that is safe when nothing is under way.
+FLUSH_SECONDS = 0.25
+START_SECONDS = 120.0
+
+
+@dataclass
+class Played:
+    """What a replay did: requests and failures by rollout and step, latencies, and how the service stood at the end."""
+
+    view: ServiceView
+    seconds: float = 0.0
+    sent: int = 0
+    failed: int = 0
+    by_step: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failed_by_step: Counter[tuple[str, int]] = field(default_factory=Counter)
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Told of every finished request, and of the service after every tick."""
+
+    on_sent: Callable[[Sent], None] = lambda _: None
+    on_tick: Callable[[ServiceView], None] = lambda _: None
+
+
+def replay_rollouts(
+    project: Project, wish: ReplayWish, host: Hosted, watchers: Watchers, *, every: int, name: str = ""
+) -> Played:
+    """Plays passes until nothing is left to decide, at most `wish.passes`; a tick every `every` requests.
+
+    With `name` it ends when that rollout has ended. Raises `Unavailable` when the first revision does not come up.
+    """
+    card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
+    played = Played(_started(host))
+    watchers.on_tick(played.view)
+    folder = project.home / REPLAYS / wish.name
+    recording = read_recording(recording_folder(project, wish.problem), wish.problem)
+    schedule = Schedule(recording, new_plan(folder, wish), KpiPlan.of(card).longest)
+    reduce = reducer(project, card).reduce
+
+    def pause(as_of: datetime) -> bool:
+        time.sleep(FLUSH_SECONDS)
+        reduce(as_of.timestamp())
+        played.view = _ticked(host)
+        watchers.on_tick(played.view)
+        return _done(host, played.view, name)
+
+    def sent(one: Sent) -> None:
+        where = _where(played.view)
+        played.by_step[where] += 1
+        played.failed_by_step[where] += bool(one.fault)
+        watchers.on_sent(one)
+
+    target = Target(
+        "", wish.collector, wish.problem, service.salt, wish.concurrency, routes=places(project, wish.problem).route
+    )
+    progress = Progress(folder)
+    began = time.perf_counter()
+    try:
+        clock = feature_clock(project, wish.problem, wish.online).move_to
+        Player(schedule, target, progress, clock, sent, Pauses(every, pause)).play()
+    finally:
+        progress.close()
+    everything = progress.sent()
+    played.seconds, played.sent = time.perf_counter() - began, len(everything)
+    played.failed, played.latency_ms = sum(bool(one.fault) for one in everything), latency(everything)
+    return played
+
+
+def _started(host: Hosted) -> ServiceView:
+    """The service once its first revision serves and a rollout that begins has its candidate up."""
+    deadline = time.monotonic() + START_SECONDS
+    view = _ticked(host)
+    while view.standing is Standing.STARTING:
+        if time.monotonic() > deadline:
+            raise Unavailable("the first revision of the service does not come up", cause=view.reason)
+        time.sleep(0.1)
+        view = _ticked(host)
+    return view
+
+
+def _ticked(host: Hosted) -> ServiceView:
+    """A tick, and more while an arm is coming up: a replay need not go on meanwhile."""
+    view = host.controller.tick()
+    while view.rollout is not None and view.rollout.phase in (Phase.QUEUED, Phase.DEPLOYING):
+        time.sleep(0.1)
+        view = host.controller.tick()
+    return view
+
+
+def _done(host: Hosted, view: ServiceView, name: str) -> bool:
+    if name:
+        return host.ports.store.state(name).phase.ended
+    return host.controller.settled() and view.standing is not Standing.STARTING
+
+
+def _where(view: ServiceView) -> tuple[str, int]:
+    state: RolloutState | None = view.rollout
+    return (state.name, state.step) if state is not None else ("", -1)

@@ -1,0 +1,209 @@
+"""The rollouts of a service on this machine: arms are processes, the route is a file, evidence is the event log.
+
+Invariant: one controller a service at a time, by a lock that the system lets go of when its process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from serinus.core.card import Problem
+from serinus.core.errors import Conflict, NotFound
+from serinus.core.ports import Service
+from serinus.core.revision import revision_name
+from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.evidence.plan import KpiPlan
+from serinus.evidence.source import KpiEvidence
+from serinus.rollout.engine import Ports
+from serinus.rollout.local_arms import LocalArms
+from serinus.rollout.local_routes import LocalSplitter
+from serinus.rollout.local_store import LocalRollouts
+from serinus.rollout.service import ServiceController, Wanted
+from serinus.wiring.adapters import deployer, online_address, registry
+from serinus.wiring.evidence import reducer
+from serinus.wiring.journal import write_atomically
+from serinus.wiring.project import Project
+from serinus.wiring.serving import events_folder, service_of
+from serinus.wiring.settings import ServeSettings
+
+SEED_BITS = 48
+Now = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """How a controller hosts arms: `event_time` for replays, and what makes time and seeds."""
+
+    event_time: bool = False
+    online: str = ""
+    now: Now = time.time
+    new_seed: Callable[[], int] = lambda: secrets.randbits(SEED_BITS)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a service keeps what its rollouts need, below the home."""
+
+    folder: Path
+
+    @property
+    def route(self) -> Path:
+        """The route table that callers read."""
+        return self.folder / "route.json"
+
+    @property
+    def rollouts(self) -> Path:
+        """A folder a rollout."""
+        return self.folder / "rollouts"
+
+    @property
+    def arms(self) -> Path:
+        """A record and a log an arm."""
+        return self.folder / "arms"
+
+
+def places(project: Project, problem: str) -> Places:
+    """Of a problem's service."""
+    return Places(project.home / "services" / problem)
+
+
+def rollouts(project: Project, problem: str) -> LocalRollouts:
+    """The rollouts of a problem's service."""
+    return LocalRollouts(places(project, problem).rollouts, write_atomically)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A controller with the arms that it runs."""
+
+    controller: ServiceController
+    arms: LocalArms
+    ports: Ports
+
+    def stop(self) -> None:
+        """Stops every arm; the state stays, and another controller brings them back."""
+        for name in self.arms.running():
+            self.arms.stop(name)
+
+
+@contextmanager
+def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]:
+    """The controller of a service, its arms stopped at the end. Raises `Conflict` while another one runs."""
+    place = places(project, problem)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with (place.folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise Conflict(f"another process runs the rollouts of {problem}", hint="stop that one first") from fault
+        made = _host(project, problem, hosting)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+def reader(project: Project, problem: str) -> ServiceController:
+    """For looking only: its arms are not started by reading."""
+    return _host(project, problem, Hosting()).controller
+
+
+def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
+    service, card = service_of(project, problem), project.problem(problem).card
+    place = places(project, problem)
+    arms = LocalArms(place.arms, problem, _launch(project, card, service, hosting), now=hosting.now)
+    # A replay waits until nothing is under way before the route changes; live callers may be a moment late.
+    settle = 0.0 if hosting.event_time else 2.0
+    ports = Ports(
+        arms=arms,
+        splitter=LocalSplitter(place.route, service.salt, arms.endpoint, write_atomically),
+        evidence=KpiEvidence(reducer(project, card), KpiPlan.of(card), card.requirements.covariates, settle=settle),
+        store=rollouts(project, problem),
+        registry=registry(project),
+    )
+    make = _maker(card, hosting)
+    controller = ServiceController(
+        ports, _First(place.folder / "first.json"), lambda: wanted(project, problem), make, hosting.now
+    )
+    return Hosted(controller, arms, ports)
+
+
+def wanted(project: Project, problem: str) -> Wanted:
+    """What the service file asks for. Raises `NotFound` when nothing was deployed."""
+    found = deployer(project).service(problem)
+    if found is None:
+        raise NotFound(f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` deploys")
+    asked = _revision(problem, found.version, found.storage_uri, found.template)
+    return Wanted(asked, _revision(problem, found.first_version, found.first_uri, ""), found.retry)
+
+
+def _revision(problem: str, version: int, uri: str, template: str) -> Revision:
+    name = revision_name(problem, str(version), uri, template)
+    return Revision(name=name, version=str(version), storage_uri=uri, template=template)
+
+
+def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], RolloutSpec]:
+    def make(asked: Wanted, stable: Revision) -> RolloutSpec:
+        return RolloutSpec(
+            name=asked.rollout,
+            service=card.name,
+            stable=stable,
+            candidate=asked.revision,
+            retry=asked.retry,
+            seed=hosting.new_seed(),
+            policy=card.operation.rollout,
+            kpis=card.requirements.kpis,
+            independent_outcomes=card.framing.outcomes == "independent_of_ranking",
+            created_at=hosting.now(),
+        )
+
+    return make
+
+
+def _launch(
+    project: Project, card: Problem, service: Service, hosting: Hosting
+) -> Callable[[Revision, int], Sequence[str]]:
+    """The command of an arm: the predictor, or the entry point that the revision names."""
+
+    def launch(revision: Revision, port: int) -> Sequence[str]:
+        settings = ServeSettings(
+            service=card.name,
+            salt=service.salt,
+            version=revision.version,
+            revision=revision.name,
+            storage_uri=revision.storage_uri,
+            online=hosting.online or online_address(project, card.name),
+            events=events_folder(project, card.name),
+            http_port=port,
+            grpc_port=0,
+            accept_event_time=hosting.event_time,
+            covariates=card.requirements.covariates,
+        )
+        entry = (
+            [str(project.root / revision.template.partition("@")[0])]
+            if revision.template
+            else ["-m", "serinus.wiring.serve"]
+        )
+        return [sys.executable, *entry, settings.model_dump_json()]
+
+    return launch
+
+
+@dataclass(frozen=True)
+class _First:
+    """`FirstFile`."""
+
+    path: Path
+
+    def get(self) -> Revision | None:
+        return Revision.model_validate_json(self.path.read_bytes()) if self.path.exists() else None
+
+    def put(self, revision: Revision) -> None:
+        write_atomically(self.path, revision.model_dump_json(indent=1) + "\n")
