@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-unit lint format bench lock compile clean
+.PHONY: help demo test test-unit test-slow lint format bench lock compile clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ demo: ## the main job, on this machine alone: raw log to registered model, with 
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m "slow and not live"
 
 test-unit: $(STAMP) ## the fast part
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -m "not slow and not live"
+
+test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
+	$(PY) -m pytest -q -m live
 
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of compiled pipelines
 	ruff check .

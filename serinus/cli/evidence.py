@@ -8,9 +8,10 @@ import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,11 +23,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from serinus.cli import rollout_view
 from serinus.cli.output import command, err, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
 from serinus.core.errors import DataError, Unavailable, UsageError
 from serinus.replay.report import Figure, ReplayResult
 from serinus.wiring.project import open_project
+
+if TYPE_CHECKING:
+    from serinus.wiring.replay import ReplayWish
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 
@@ -109,6 +114,10 @@ def replay(
     online: Annotated[str, typer.Option(help="Online store to move; that of Feast's configuration.")] = "",
     name: Annotated[str, typer.Option(help="Name of the replay; made from the time when not given.")] = "",
     resume: Annotated[str, typer.Option(help="Name of an interrupted replay to take up again.")] = "",
+    rollouts: Annotated[
+        bool, typer.Option("--rollouts", help="Through the service's route, with its rollouts deciding as it goes.")
+    ] = False,
+    tick_every: Annotated[int, typer.Option(min=1, help="Requests between ticks of the rollouts.")] = 25,
     as_json: Json = False,
 ) -> int:
     """Replays recorded requests against a running service, with their real outcomes; exit code 1 when one failed."""
@@ -117,6 +126,8 @@ def replay(
 
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
+    if rollouts:
+        return _through_rollouts(wish, tick_every, as_json)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
     columns = (
         TextColumn("requests"),
@@ -135,6 +146,31 @@ def replay(
     else:
         show_result(result)
     return 1 if result.failed else 0
+
+
+def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
+    """The live view of the service, and at the end how it stands."""
+    from serinus.wiring.rollout_replay import Watchers, replay_rollouts
+    from serinus.wiring.rollouts import Hosting, hosted
+
+    with hosted(open_project(), wish.problem, Hosting(event_time=True)) as host, Live(console=err) as live:
+        watchers = Watchers(on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view)))
+        played = replay_rollouts(open_project(), wish, host, watchers, every=every)
+    if as_json:
+        show_json(
+            {
+                "standing": played.view.standing,
+                "stable": played.view.stable.name if played.view.stable else None,
+                "rollout": played.view.rollout.name if played.view.rollout else None,
+                "phase": played.view.rollout.phase if played.view.rollout else None,
+                "sent": played.sent,
+                "failed": played.failed,
+                "latency_ms": played.latency_ms,
+            }
+        )
+    else:
+        out.print(f"{played.sent} requests, {played.failed} failed; {played.view.standing} {played.view.reason}")
+    return 1 if played.failed else 0
 
 
 @command

@@ -21,8 +21,10 @@ from serinus.core.errors import SerinusError
 P = ParamSpec("P")
 INTERRUPTED = 130
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# In a file or pipe there is no terminal to measure: tables keep their lines whole.
+_PIPED = 130
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED)
 
 
 def show_json(value: object) -> None:

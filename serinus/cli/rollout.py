@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
 from rich.live import Live
 
 from serinus.cli import rollout_view
@@ -76,6 +75,32 @@ def run(
 
 @app.command()
 @command
+def plan(
+    problem: str,
+    effect: Annotated[list[str] | None, typer.Option(help="Assumed change of a KPI: hits_at_10=0.04.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How many units, requests and days each KPI will take by step, from what the service has measured so far."""
+    from serinus.wiring.rollout_plan import plan_rollout
+
+    found = plan_rollout(open_project(), problem, _effects(effect or []))
+    if as_json:
+        rows = [one.model_dump(mode="json") for one in found.rows]
+        show_json({"revision": found.revision, "requests": found.requests, "rows": rows})
+        return
+    out.print(rollout_view.planned(found.rows))
+    err.print(f"[dim]from {found.requests} requests that {found.revision} answered; effects not given are none[/]")
+
+
+def _effects(given: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+    except ValueError as fault:
+        raise UsageError("an effect is KPI=CHANGE", cause=str(fault), hint="--effect hits_at_10=0.04") from fault
+
+
+@app.command()
+@command
 def get(problem: str, name: Name = "", as_json: Json = False) -> None:
     """A rollout as it is now."""
     store, state = _newest(problem, name)
@@ -83,9 +108,7 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
     if as_json:
         show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json")})
         return
-    out.print(rollout_view.arms(spec, state))
-    out.print(rollout_view.kpis(state, {}))
-    out.print(rollout_view.last_decision(state))
+    out.print(rollout_view.rollout(spec, state, _expected(problem)))
 
 
 @app.command()
@@ -93,17 +116,20 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
 def watch(problem: str, name: Name = "", interval: Interval = 1.0) -> int:
     """The same, live, until it has ended; exit code 0 when promoted, else 1."""
     store, state = _newest(problem, name)
-    spec = store.spec(state.name)
+    spec, expected = store.spec(state.name), _expected(problem)
     with Live(console=out, auto_refresh=False) as live:
         while True:
             state = store.state(spec.name)
-            live.update(
-                Group(rollout_view.arms(spec, state), rollout_view.kpis(state, {}), rollout_view.last_decision(state)),
-                refresh=True,
-            )
+            live.update(rollout_view.rollout(spec, state, expected), refresh=True)
             if state.phase.ended:
                 return 0 if state.phase == "promoted" else 1
             time.sleep(interval)
+
+
+def _expected(problem: str) -> dict[str, int]:
+    from serinus.wiring.rollout_plan import expected_units
+
+    return expected_units(open_project(), problem)
 
 
 @app.command()

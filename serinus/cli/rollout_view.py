@@ -5,6 +5,7 @@ Invariant: shows what the state holds, nothing else; the same state looks the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
@@ -13,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
-from serinus.core.rollout.words import Arm, Stage
+from serinus.core.rollout.words import Stage
+from serinus.core.stats.plan import Planned
 from serinus.core.stats.reading import Reading
 from serinus.rollout.service import ServiceView
 
-_WIDTH = 31
+_WIDTH = 27
 
 
 def service(view: ServiceView, spec: RolloutSpec | None, expected: dict[str, int]) -> RenderableType:
@@ -27,10 +30,21 @@ def service(view: ServiceView, spec: RolloutSpec | None, expected: dict[str, int
     title = f"[bold]{escape(view.wanted.name)}[/] wanted; {view.standing}"
     parts: list[RenderableType] = [Text.from_markup(title + (f": {escape(view.reason)}" if view.reason else ""))]
     if view.rollout is not None and spec is not None:
-        parts += [arms(spec, view.rollout), kpis(view.rollout, expected), last_decision(view.rollout)]
+        parts.append(rollout(spec, view.rollout, expected))
     elif view.stable is not None:
         parts.append(Text(f"{view.stable.name} serves all traffic"))
     return Group(*parts)
+
+
+def standing(store: RolloutStore, view: ServiceView) -> RenderableType:
+    """A service with the rollout that its view shows."""
+    spec = store.spec(view.rollout.name) if view.rollout is not None else None
+    return service(view, spec, {})
+
+
+def rollout(spec: RolloutSpec, state: RolloutState, expected: dict[str, int]) -> RenderableType:
+    """Arms and steps, KPIs against their boundaries, the last decision; `expected` units by KPI, from the plan."""
+    return Group(arms(spec, state), kpis(state, expected), last_decision(state))
 
 
 def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
@@ -53,21 +67,22 @@ def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
 
 
 def kpis(state: RolloutState, expected: dict[str, int]) -> Table:
-    """The latest reading of every KPI in the newest stage that has one."""
+    """The latest reading of every KPI in the newest stage that has one: interval, boundary, units and what they say."""
     table = Table(header_style="bold")
-    for column in ("kpi", "role", "effect", "interval", "boundary", "", "units", "expected"):
-        table.add_column(column, justify="right" if column in ("effect", "units", "expected") else "left")
+    for name in ("kpi", "effect", "interval", "boundary", "-30 %        0        +30 %", "units", ""):
+        table.add_column(name, justify="right" if name in ("effect", "units", "boundary") else "left", no_wrap=True)
     for one in latest(state):
-        limit = one.margin if one.role == "goal" else one.boundary
+        limit = {"goal": one.margin, "guardrail": one.boundary}.get(one.role)
+        units = max(one.units.values(), default=0) if one.stage is Stage.SHADOW else sum(one.units.values())
+        wanted = f" of {expected[one.kpi]}" if one.kpi in expected else ""
         table.add_row(
-            one.kpi,
-            one.role,
+            f"{one.kpi}{' (goal)' if one.role == 'goal' else ''}",
             _percent(one.estimate),
             f"{_percent(one.low)} to {_percent(one.high)}",
-            f"{_percent(limit)} ({'margin' if one.role == 'goal' else 'harm'})",
-            _verdict(one) if not one.enough else f"{interval_bar(one, limit)} {_verdict(one)}",
-            str(sum(one.units.values()) or sum(one.requests.values())),
-            str(expected.get(one.kpi, "")),
+            "" if limit is None else _percent(limit),
+            interval_bar(one, limit),
+            f"{units or sum(one.requests.values())}{wanted}",
+            _verdict(one),
         )
     return table
 
@@ -112,9 +127,34 @@ def entry_line(entry: Entry) -> str:
     return f"{when} step {entry.step} {entry.verdict}{times}:{measured}{units} {entry.reason}".rstrip()
 
 
-def counts(reading: Reading) -> str:
-    """Units by arm."""
-    return " / ".join(str(reading.units.get(arm, 0)) for arm in Arm)
+def planned(rows: Sequence[Planned]) -> Table:
+    """A plan: one row a KPI, step and decision."""
+    table = Table(header_style="bold")
+    for name in (
+        "step",
+        "kpi",
+        "decision",
+        "effect",
+        "floor",
+        "units p50",
+        "p80",
+        "requests p50",
+        "days p50",
+        "undecided",
+    ):
+        table.add_column(name, justify="left" if name in ("kpi", "decision") else "right")
+    for one in rows:
+        numbers = (one.units_p50, one.units_p80, one.requests_p50, one.days_p50)
+        table.add_row(
+            f"{one.step} {one.stage}",
+            one.kpi,
+            one.decision.replace("_", " "),
+            _percent(one.effect),
+            f"{one.floor_units:.0f}",
+            *("never" if value is None else f"{value:,.0f}" for value in numbers),
+            f"{one.undecided:.0%}",
+        )
+    return table
 
 
 def _decided(state: RolloutState) -> str:

@@ -91,6 +91,9 @@ class Registry(Protocol):
     def challenge(self, model: str, version: int) -> None:
         """Points `challenger` at a version."""
 
+    def manage(self, model: str, owner: str) -> None:
+        """Says that a service owns the aliases of a model, so that nobody moves them by hand (D16)."""
+
     def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
         """Makes a version `champion` and the old champion `previous`; a no-op when it already is.
 

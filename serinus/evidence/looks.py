@@ -61,6 +61,17 @@ def looks(
     return tuple(_numbered(one.look, sequence) for sequence, one in enumerate(placed, 1))
 
 
+def of_one_arm(kpi: Kpi, table: pa.Table, covariates: Sequence[str]) -> Moments:
+    """The moments of KPI rows of one revision, as if all were of one step: what a plan starts from."""
+    none = np.zeros(len(table), dtype=np.int64)
+    part = Judged(table, np.arange(len(table)), none, none)
+    part = _first_of_units(part) if kpi.per == "unit" else part
+    unit, vectors = codes(part.table["unit"]), _vectors(kpi, part, covariates)
+    totals = np.zeros((int(unit.max()) + 1, WIDTH))
+    np.add.at(totals, unit, vectors)
+    return Moments.of((Cell(0, Arm.STABLE),), totals[:, None], np.ones((len(totals), 1), dtype=np.bool_))
+
+
 def _numbered(look: Look, sequence: int) -> Look:
     return Look(
         sequence, look.kpi, look.number, look.stage, look.step, look.at, look.step_units, look.increment

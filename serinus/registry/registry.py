@@ -98,6 +98,12 @@ class MlflowRegistry:
         self.version(model, str(version))
         self._set_alias(model, CHALLENGER, version)
 
+    def manage(self, model: str, owner: str) -> None:
+        """See `Registry`."""
+        client = self._settled(model)
+        with translated(f"model {model}"):
+            client.set_registered_model_tag(model, MANAGED_TAG, owner)
+
     def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
         """See `Registry`. By hand it is refused with `Conflict` while a service manages the model."""
         client = self._settled(model)

@@ -118,6 +118,7 @@ class ServiceController:
         if found.readiness is not Readiness.READY:
             return ServiceView(Standing.STARTING, None, wanted.revision, None, found.reason)
         ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
+        ports.registry.manage(_service(revision), f"service/{_service(revision)}")
         ports.registry.promote(_service(revision), int(revision.version), reason="the first revision of its service")
         self._first.put(revision)
         return ServiceView(Standing.SERVING, revision, wanted.revision)

@@ -47,6 +47,16 @@ def running(problem: str, folder: Path) -> Iterator[Servers]:
 
 
 @contextmanager
+def collecting(problem: str, folder: Path) -> Iterator[str]:
+    """A collector alone; its address. Raises as `running` does."""
+    (port,) = _free_ports(1)
+    log = folder / "collect.log"
+    with _server(("collect", problem, "--accept-event-time", "--port", str(port)), log) as process:
+        _wait(f"http://127.0.0.1:{port}/healthz", process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def _server(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as handle:
