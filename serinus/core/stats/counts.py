@@ -146,8 +146,9 @@ class CountState:
 
 def log_likelihood(canary: float | Floats, stable: float | Floats, share: float | Floats, ratios: Floats) -> Floats:
     """Of the split of incidents, up to a constant: arguments (...), or arrays that broadcast with `ratios`."""
-    odds = share * ratios / (1 - np.asarray(share))
-    return np.asarray(canary * np.log(odds / (1 + odds)) - stable * np.log1p(odds))
+    split = np.log(share) - np.log1p(-np.asarray(share))
+    odds = np.exp(split) * ratios
+    return np.asarray(canary * (split + np.log(ratios)) - (canary + stable) * np.log1p(odds))
 
 
 def mixture_log_e(canary: Floats, stable: Floats, share: Floats, null: float) -> Floats:

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serinus.core.rollout.words import Arm
-from serinus.core.stats.boundary import threshold
+from serinus.core.stats.boundary import student, threshold
 from serinus.core.stats.moments import BASE, COVARIATE, VALUE, WIDTH, Cell, Moments
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 # Below this share of the arms' own variances the variance of a contrast is rounding.
 _ROUNDING = 1e-12
+# So few units that no estimate is this many standard errors away.
+_OUT_OF_REACH = 1e6
 # With fewer units on an arm a step has no variance, so it does not count yet.
 _FEWEST = 2
 
@@ -32,14 +34,16 @@ _FEWEST = 2
 class Effect:
     """The canary's mean over the stable one's, and how far both may be off, all in units of the stable mean.
 
-    `ratio` (1 = equal); `canary`, `stable` and `both` are the two variances and the covariance. All of one shape, that
-    of the data sets measured together; NaN where nothing can be said.
+    `ratio` (1 = equal); `canary`, `stable` and `both` are the two variances and the covariance, `freedom` the degrees
+    of freedom of their estimates. All of one shape, that of the data sets measured together; NaN where nothing can be
+    said.
     """
 
     ratio: Floats
     canary: Floats
     stable: Floats
     both: Floats
+    freedom: Floats
 
     def variance(self, share: float) -> Floats:
         """Of the contrast `ratio - share`, with the stable arm's own error."""
@@ -53,7 +57,8 @@ class Effect:
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             variance = self.variance(rule.null)
-            z = threshold(np.where(variance > 0, variance, np.nan), rule.tau, rule.alpha)
+            z = student(threshold(np.where(variance > 0, variance, np.nan), rule.tau, rule.alpha), self.freedom)
+            z = np.where(z < _OUT_OF_REACH, z, np.nan)
             crossed = rule.side * (self.ratio - rule.null) > z * np.sqrt(variance)
             bound = self._root(np.square(z), rule.side)
             agrees = (rule.side * (bound - rule.null) > 0) == crossed
@@ -104,13 +109,9 @@ def measure(
     stable, down = means.arm(1, slope)
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.where(stable > 0, stable, np.nan)
-        square = np.square(scale)
-        return Effect(
-            canary / scale,
-            _form(up, cross, up) / square,
-            _form(down, cross, down) / square,
-            _form(up, cross, down) / square,
-        )
+        up, down = up / scale[..., None], down / scale[..., None]
+        ours, theirs = _form(up, cross, up), _form(down, cross, down)
+        return Effect(canary / scale, ours, theirs, _form(up, cross, down), means.freedom(ours, theirs, cross))
 
 
 def predicted_over_observed(moments: Moments) -> Effect:
@@ -124,7 +125,7 @@ def predicted_over_observed(moments: Moments) -> Effect:
     total = moments.sums[places].sum(axis=0)
     if units < _FEWEST or total[BASE] <= 0:
         nothing = np.asarray(np.nan)
-        return Effect(nothing, nothing, nothing, nothing)
+        return Effect(nothing, nothing, nothing, nothing, nothing)
     summed = np.zeros((WIDTH, len(moments.cells) * WIDTH))
     for place in places:
         summed[:, place * WIDTH : (place + 1) * WIDTH] = np.eye(WIDTH)
@@ -135,6 +136,7 @@ def predicted_over_observed(moments: Moments) -> Effect:
         np.asarray(spread[VALUE, VALUE]),
         np.asarray(spread[BASE, BASE]),
         np.asarray(spread[VALUE, BASE]),
+        np.asarray(units - 1),
     )
 
 
@@ -152,10 +154,11 @@ def _pairs(cells: Sequence[Cell]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Means:
-    """Per step and arm (last two axes; canary first): sums, and the share of the step in the average."""
+    """Per step and arm (last two axes; canary first): units, sums, and the share of the step in the average."""
 
     pairs: NDArray[np.int64]
     width: int
+    units: Floats
     sums: Floats
     weight: Floats
     correction: Floats
@@ -170,7 +173,16 @@ class _Means:
             weight = harmonic / harmonic.sum(axis=-1, keepdims=True)
         # A cell's variance loses one degree of freedom of its own: with few units on the canary that is what matters.
         correction = np.sqrt(seen / np.maximum(seen - 1, 1))
-        return cls(pairs, sums.shape[-2], mine, weight, correction)
+        return cls(pairs, sums.shape[-2], seen, mine, weight, correction)
+
+    def freedom(self, canary: Floats, stable: Floats, cross: Floats) -> Floats:
+        """Of the variance of a contrast: Satterthwaite's (1946), or units less one where units are on both arms."""
+        units = np.where(self.weight[..., None] > 0, self.units, 0.0).sum(axis=-2)
+        left = np.maximum(units - 1, 1.0)
+        bases = self.pairs * WIDTH + BASE
+        paired = (cross[..., bases[:, 0], bases[:, 1]] > 0).any(axis=-1)
+        apart = (canary + stable) ** 2 / (canary**2 / left[..., 0] + stable**2 / left[..., 1])
+        return np.where(paired, left.min(axis=-1), apart)
 
     def slope(self, cross: Floats) -> Floats:
         """Least squares of the value on the covariate, over units' deviations from their cell's mean."""

@@ -7,10 +7,10 @@ import pytest
 import ville
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtr, stdtrit
 from ville._boundaries import normal_mixture
 
-from serinus.core.stats.boundary import half_width, half_width_one_sided, log_e, log_e_one_sided, threshold, tuned
+from serinus.core.stats.boundary import half_width, half_width_one_sided, log_e, log_e_one_sided, student, threshold, tuned
 
 VARIANCES = st.floats(1e-8, 1e2)
 TAUS = st.floats(1e-3, 10.0)
@@ -87,3 +87,10 @@ def test_tuning_makes_the_bound_about_tightest_there(variance: float, alpha: flo
     best = half_width(variance, tuned(variance, alpha, one_sided=False), alpha)
     others = half_width(variance, tuned(variance, alpha, one_sided=False) * np.geomspace(0.05, 20, 400), alpha)
     assert best <= others.min() * 1.002
+
+
+@pytest.mark.parametrize("freedom", [15, 29, 60, 500])
+def test_few_units_widen_as_students_quantile_does(freedom: int) -> None:
+    z = np.array([1.5, 2.0, 2.8, 3.3, 3.8])
+    np.testing.assert_allclose(student(z, freedom), -stdtrit(freedom, ndtr(-z)), rtol=2e-3)
+    assert np.isinf(student(50.0, 2.0))

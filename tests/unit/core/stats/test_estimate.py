@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unit_rows import CELLS, Units, made_units, unit_sets
 
 from serinus.core.rollout.words import Arm
-from serinus.core.stats.boundary import half_width_one_sided, log_e_one_sided
+from serinus.core.stats.boundary import half_width_one_sided, log_e_one_sided, student
 from serinus.core.stats.estimate import Effect, Rule, effect_of, measure, predicted_over_observed
 from serinus.core.stats.moments import Cell, Moments
 
@@ -47,8 +47,11 @@ def test_a_bound_lies_beyond_the_null_exactly_when_it_is_decided(units: Units, r
     bound, decided = effect.bound(rule)
     distance = rule.side * (float(effect.ratio) - rule.null)
     variance = float(effect.variance(rule.null))
-    assert bool(decided) == (distance > half_width_one_sided(variance, rule.tau, rule.alpha))
-    assert bool(decided) == (log_e_one_sided(distance, variance, rule.tau) > -np.log(rule.alpha))
+    width = half_width_one_sided(variance, rule.tau, rule.alpha)
+    wider = np.sqrt(variance) * student(width / np.sqrt(variance), effect.freedom)
+    assert bool(decided) == (distance > wider)
+    known = distance * width / wider  # as if the variance were known
+    assert bool(decided) == (log_e_one_sided(known, variance, rule.tau) > -np.log(rule.alpha))
     assert bool(decided) == bool(rule.side * (bound - rule.null) > 0)
     assert np.isnan(bound) or rule.side * (float(effect.ratio) - bound) >= 0
 
@@ -57,7 +60,7 @@ def test_a_bound_lies_beyond_the_null_exactly_when_it_is_decided(units: Units, r
 def test_bound_and_decision_agree_for_any_variances(
     ratio: float, one: float, two: float, corr: float, rule: Rule
 ) -> None:
-    effect = Effect(*(np.asarray(v) for v in (ratio, one, two, corr * np.sqrt(one * two))))
+    effect = Effect(*(np.asarray(v) for v in (ratio, one, two, corr * np.sqrt(one * two), 50.0)))
     bound, decided = effect.bound(rule)
     assert bool(decided) == bool(rule.side * (bound - rule.null) > 0)
 
@@ -80,6 +83,16 @@ def test_one_step_is_the_delta_method() -> None:
     ratio, variance = _by_hand(units, units.rows)
     assert float(effect.ratio) == pytest.approx(ratio)
     assert float(effect.variance(1.0)) == pytest.approx(variance)
+
+
+def test_degrees_of_freedom_are_those_of_the_arm_that_matters() -> None:
+    few = made_units(15, 400, share=0.05)
+    few.rows[:, 2:], few.seen[:, 2:] = 0.0, False
+    units = few.moments().units
+    assert units[0] - 1 <= float(effect_of(few.moments()).freedom) < 1.5 * units[0]
+    pairs = made_units(15, 400, paired=True)
+    pairs.rows[:, 2:], pairs.seen[:, 2:] = 0.0, False
+    assert float(effect_of(pairs.moments()).freedom) == pairs.moments().units[0] - 1
 
 
 def test_pairs_are_judged_by_their_differences() -> None:
@@ -163,7 +176,7 @@ def test_many_data_sets_are_measured_at_once() -> None:
     together = measure(CELLS, stacked[0], stacked[1], stacked[2], adjust=True)
     for at, one in enumerate(parts):
         _same(
-            Effect(together.ratio[at], together.canary[at], together.stable[at], together.both[at]),
+            Effect(together.ratio[at], together.canary[at], together.stable[at], together.both[at], together.freedom[at]),
             effect_of(one, adjust=True),
         )
 
@@ -179,7 +192,7 @@ def test_without_both_arms_nothing_is_said(cells: tuple[Cell, ...]) -> None:
 
 def test_an_unknown_stable_mean_has_no_bound() -> None:
     """Its own error covers zero, so the ratio has no upper end."""
-    effect = Effect(np.asarray(1.0), np.asarray(0.01), np.asarray(0.5), np.asarray(0.0))
+    effect = Effect(np.asarray(1.0), np.asarray(0.01), np.asarray(0.5), np.asarray(0.0), np.asarray(50.0))
     bound, decided = effect.bound(Rule(1.2, -1, 0.05, 0.1))
     assert np.isnan(bound)
     assert not decided
