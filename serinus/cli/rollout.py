@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from serinus.cli.output import command, err, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, UsageError
 from serinus.core.rollout.spec import Intents
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import StepKind
+from serinus.core.rollout.words import Phase, StepKind
 from serinus.rollout.local_store import LocalRollouts
 from serinus.wiring.project import open_project
 
@@ -113,17 +114,20 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
 
 @app.command()
 @command
-def watch(problem: str, name: Name = "", interval: Interval = 1.0) -> int:
-    """The same, live, until it has ended; exit code 0 when promoted, else 1."""
+def watch(problem: str, name: Name = "", interval: Interval = 1.0, as_json: Json = False) -> int:
+    """The same, live, until it has ended; exit code 0 when promoted, else 1. With --json only the end."""
     store, state = _newest(problem, name)
-    spec, expected = store.spec(state.name), _expected(problem)
-    with Live(console=out, auto_refresh=False) as live:
-        while True:
-            state = store.state(spec.name)
-            live.update(rollout_view.rollout(spec, state, expected), refresh=True)
-            if state.phase.ended:
-                return 0 if state.phase == "promoted" else 1
+    spec, expected = store.spec(state.name), {} if as_json else _expected(problem)
+    with nullcontext() if as_json else Live(console=out, auto_refresh=False) as live:
+        while not (state := store.state(spec.name)).phase.ended:
+            if live is not None:
+                live.update(rollout_view.rollout(spec, state, expected), refresh=True)
             time.sleep(interval)
+        if live is not None:
+            live.update(rollout_view.rollout(spec, state, expected), refresh=True)
+    if as_json:
+        show_json(state.model_dump(mode="json"))
+    return 0 if state.phase is Phase.PROMOTED else 1
 
 
 def _expected(problem: str) -> dict[str, int]:
