@@ -182,7 +182,7 @@ class _Means:
         bases = self.pairs * WIDTH + BASE
         paired = (cross[..., bases[:, 0], bases[:, 1]] > 0).any(axis=-1)
         apart = (canary + stable) ** 2 / (canary**2 / left[..., 0] + stable**2 / left[..., 1])
-        return np.where(paired, left.min(axis=-1), apart)
+        return np.asarray(np.where(paired, left.min(axis=-1), apart))
 
     def slope(self, cross: Floats) -> Floats:
         """Least squares of the value on the covariate, over units' deviations from their cell's mean."""
