@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -25,7 +25,18 @@ def _duration(value: object) -> object:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+def _text(value: timedelta) -> str:
+    """The inverse of `_duration`, in the largest unit that leaves nothing over. A card knows no less than a minute."""
+    minutes, rest = divmod(value, timedelta(minutes=1))
+    if rest:
+        raise ValueError(f"a duration of a card is whole minutes, not {value}")
+    if not minutes or minutes % 60:
+        return f"{minutes}m"
+    hours = minutes // 60
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_text, when_used="json")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Feature = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:[a-z][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -68,14 +68,19 @@ def specs(draw: st.DrawFn) -> RolloutSpec:
 class AnySequence(RuleBasedStateMachine):
     """A log of looks that grows, ticks that see parts of it, intents, sick candidates, kills."""
 
-    @initialize(spec=specs())
-    def begin(self, spec: RolloutSpec) -> None:
+    @initialize(spec=specs(), ticks=st.sampled_from([0, 1, 2, 2, 2, 2]))
+    def begin(self, spec: RolloutSpec, ticks: int) -> None:
+        """Queued, deploying, or mostly in its first step already: there most can happen."""
         self.world = World(spec, alive=self._alive)
         self.now, self.kill_at = START, -1
         self.log: list[Reading] = []
         self.intents, self.candidate, self.ratio = Intents(), READY, SampleRatio()
         self.before = self.world.state
         self.ticks: list[tuple[Evidence, Intents, float]] = []
+        for _ in range(ticks):
+            self.ticks.append((Evidence(candidate=READY), Intents(), START))
+            self.world.tick(now=START)
+            self.legal()
 
     def _alive(self, point: str) -> None:
         self.kill_at -= 1
@@ -83,7 +88,7 @@ class AnySequence(RuleBasedStateMachine):
             raise Killed(point)
 
     @precondition(lambda self: self.world.state.step >= 0)
-    @rule(data=st.data(), late=st.integers(0, 2), harm=st.sampled_from([False] * 9 + [True]), good=st.booleans())
+    @rule(data=st.data(), late=st.integers(0, 2), harm=st.sampled_from([False] * 19 + [True]), good=st.booleans())
     def looks_close(self, data: st.DataObject, late: int, harm: bool, good: bool) -> None:
         """One or more looks of the step it is in, or of one that it has left."""
         spec, index = self.world.spec, max(0, self.world.state.step - late)
@@ -102,12 +107,14 @@ class AnySequence(RuleBasedStateMachine):
             "approve": {"approved": tuple(range(6))},
             "withdraw": {"approved": ()},
             "supersede": {"superseded_by": "retail-v3"} if rare == 0 else {},
-            "abort": {"abort": True} if rare == 0 else {},
+            "abort": {"abort": True} if rare == 4 else {},
         }
         self.intents = self.intents.model_copy(update=changes[which])
 
-    @rule(sick=st.booleans())
-    def candidate_changes(self, sick: bool) -> None:
+    @rule(sick=st.booleans(), rare=st.integers(0, 2))
+    def candidate_changes(self, sick: bool, rare: int) -> None:
+        if self.candidate is READY and rare:
+            return
         broken = ArmCondition(readiness=Readiness.FAILED, since=self.now, reason="broken")
         self.candidate = (broken if sick else starting(self.now)) if self.candidate is READY else READY
 
@@ -116,7 +123,7 @@ class AnySequence(RuleBasedStateMachine):
         if rare == 0 and self.ratio.crossed_after is None:
             self.ratio = SampleRatio(crossed_after=len(self.log), at=self.now, p_value=0.001)
 
-    @rule(seconds=st.sampled_from([1, 60, 130, DAY]))
+    @rule(seconds=st.sampled_from([1, 1, 60, 60, 130, DAY]))
     def time_goes_by(self, seconds: float) -> None:
         self.now += seconds
 
@@ -127,8 +134,11 @@ class AnySequence(RuleBasedStateMachine):
         part = self.log if seen == "all" else []
         if seen == "some" and self.log:
             part = data.draw(st.lists(st.sampled_from(self.log), max_size=6))
+        self._tick(tuple(part), kill, turn)
+
+    def _tick(self, part: tuple[Reading, ...], kill: int, turn: bool) -> None:
         given = {"ratio": self.ratio, "turn": turn, "candidate": self.candidate}
-        evidence = Evidence(readings=tuple(part), **given)
+        evidence = Evidence(readings=part, **given)
         written, self.kill_at = self.world.stored, kill
         try:
             state = self.world.tick(*part, now=self.now, intents=self.intents, **given)
@@ -151,6 +161,17 @@ class AnySequence(RuleBasedStateMachine):
     def _a_second_run_changes_nothing(self, state: RolloutState, evidence: Evidence) -> None:
         if state.phase is Phase.STEPPING and self.before.phase is Phase.STEPPING:
             assert step(self.world.spec, state, evidence, self.intents, self.now)[0] == state
+
+    @rule(shown=st.booleans())
+    def a_good_hour(self, shown: bool) -> None:
+        """An hour as it mostly is: each KPI is looked at and, often, shown; all is seen, nothing killed."""
+        spec, index = self.world.spec, self.world.state.step
+        for minute in (0, 10) if index >= 0 else ():
+            for kpi in spec.kpis:
+                more = {"step": index, "stage": stage_at(spec, index), "non_inferior": shown}
+                self.log.append(reading(len(self.log) + 1, kpi.name, at=self.now + 60 * minute, **more))
+        self.now += 3600
+        self._tick(tuple(self.log), kill=0, turn=True)
 
     @invariant()
     def legal(self) -> None:
@@ -202,5 +223,5 @@ class AnySequence(RuleBasedStateMachine):
         assert state.changed(acted=0) == self.world.state.changed(acted=0)
 
 
-AnySequence.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnySequence = AnySequence.TestCase

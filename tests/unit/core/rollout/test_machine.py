@@ -119,8 +119,9 @@ class TestAdvance:
             "crossing",
             Verdict.CONTINUE,
         )
-        state = world.tick(reading(2), now=START + 120)
+        state = world.tick(shown(2), now=START + 120)
         assert state.log[-1].reason == "waits until shown not to be inferior: revenue"
+        assert [(one.kpi, one.sequence) for one in state.crossed] == [("hits", 1)]
         assert world.tick(shown(3, "revenue"), now=START + 180).decided_by == "hits"
 
     @pytest.mark.parametrize(("kpi", "needed"), [(ERRORS, False), (SLOW, True), (LEVEL, False)])
@@ -213,8 +214,9 @@ class TestRollback:
     def test_harm_of_any_goal_or_guardrail_takes_the_traffic_back(self, kpi: Any) -> None:
         world = stepping(spec_of(HALF, kpis=(HITS, ERRORS, LOSS)))
         world.done.clear()
-        state = world.tick(reading(1), hurt(2, kpi.name), now=START + 120)
+        state = world.tick(reading(1), hurt(2, kpi.name), now=START + 130)
         assert (state.phase, state.decided_by, state.decided_in) == (Phase.ROLLED_BACK, kpi.name, Stage.WEIGHTS)
+        assert (state.ended_at, state.steps[-1].left_at, state.log[-1].at) == (START + 130, START + 130, START + 120)
         assert (world.route.weight, world.route.canary, world.champion) == (0, "", "1")
         assert world.done == [SetRoute(state.route), RemoveArm(world.spec.candidate)]
 
@@ -249,6 +251,13 @@ class TestOtherSteps:
     def test_an_approval_does_not_excuse_a_goal(self) -> None:
         world = stepping(spec_of({"weight": 5}, {"approval": True}, HALF))
         assert world.tick(reading(1), now=START + 60, intents=Intents(approved=(1,))).step == 0
+
+    def test_an_approval_given_before_holds_up_no_look(self) -> None:
+        """The step of an approval is left at once, so the next look of the same batch is one of the step after it."""
+        world = stepping(spec_of(SHADOW, {"approval": True}, {"weight": 5}, HALF))
+        looks = (reading(1, "errors", stage=Stage.SHADOW), shown(2, step=2), reading(3, step=2))
+        state = world.tick(*looks, now=START + 180, intents=Intents(approved=(1,)))
+        assert (state.step, state.steps[2].closed["hits"].units) == (3, 150)
 
     def test_an_approval_can_be_first(self) -> None:
         world = stepping(spec_of({"approval": True}, HALF))
@@ -404,6 +413,12 @@ class TestAfterTheEnd:
         assert state.held_back["hits"].sequence == 4
         assert (state.phase, state.route, state.readings) == (before.phase, before.route, before.readings)
         assert world.done == []
+
+    def test_looks_behind_a_promotion_are_the_hold_backs(self) -> None:
+        world = stepping(spec_of(HALF))
+        state = world.tick(shown(1), reading(2), now=START + 120)
+        assert (state.looks, state.readings[Stage.WEIGHTS]["hits"].sequence) == (2, 1)
+        assert state.held_back["hits"].sequence == 2
 
     @pytest.mark.parametrize("end", [hurt(1), None])
     def test_any_other_end_takes_nothing_in(self, end: Any) -> None:
