@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy.special import log_ndtr, ndtr, stdtrit
 from ville._boundaries import normal_mixture
 
-from serinus.core.stats.boundary import half_width, half_width_one_sided, log_e, log_e_one_sided, student, threshold, tuned
+from serinus.core.stats.boundary import (
+    half_width,
+    half_width_one_sided,
+    log_e,
+    log_e_one_sided,
+    student,
+    threshold,
+    tuned,
+)
 
 VARIANCES = st.floats(1e-8, 1e2)
 TAUS = st.floats(1e-3, 10.0)

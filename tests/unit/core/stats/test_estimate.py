@@ -176,7 +176,9 @@ def test_many_data_sets_are_measured_at_once() -> None:
     together = measure(CELLS, stacked[0], stacked[1], stacked[2], adjust=True)
     for at, one in enumerate(parts):
         _same(
-            Effect(together.ratio[at], together.canary[at], together.stable[at], together.both[at], together.freedom[at]),
+            Effect(
+                together.ratio[at], together.canary[at], together.stable[at], together.both[at], together.freedom[at]
+            ),
             effect_of(one, adjust=True),
         )
 
