@@ -62,6 +62,12 @@ class TestBeginning:
             (RouteMode.PLAIN, 50, "retail-v2-bbbbbb")
         ]
 
+    def test_a_pause_keeps_a_ready_candidate_from_traffic(self) -> None:
+        world = World(spec_of(HALF))
+        world.tick()
+        assert world.tick(now=START + 9, intents=Intents(paused=True)).phase is Phase.DEPLOYING
+        assert world.tick(now=START + 10).phase is Phase.STEPPING
+
     @pytest.mark.parametrize(
         ("candidate", "now", "reason"),
         [
@@ -255,9 +261,9 @@ class TestOtherSteps:
     def test_an_approval_given_before_holds_up_no_look(self) -> None:
         """The step of an approval is left at once, so the next look of the same batch is one of the step after it."""
         world = stepping(spec_of(SHADOW, {"approval": True}, {"weight": 5}, HALF))
-        looks = (reading(1, "errors", stage=Stage.SHADOW), shown(2, step=2), reading(3, step=2))
+        looks = (reading(1, "errors", stage=Stage.SHADOW), shown(2, step=2))
         state = world.tick(*looks, now=START + 180, intents=Intents(approved=(1,)))
-        assert (state.step, state.steps[2].closed["hits"].units) == (3, 150)
+        assert (state.step, state.steps[2].closed["hits"].units) == (3, 100)
 
     def test_an_approval_can_be_first(self) -> None:
         world = stepping(spec_of({"approval": True}, HALF))
