@@ -49,10 +49,13 @@ class _Placed:
 def looks(
     routed: Routed, kpis: Sequence[Kpi], windows: Mapping[str, Window], covariates: Sequence[str]
 ) -> tuple[Look, ...]:
-    """All looks so far, numbered from 1. `windows` by KPI name; `covariates` in the order predictors log them."""
+    """All looks so far, numbered from 1: those that close together goals first, then in the card's order.
+
+    `windows` by KPI name; `covariates` in the order predictors log them.
+    """
     placed = [
         one
-        for position, kpi in enumerate(kpis)
+        for position, kpi in enumerate(sorted(kpis, key=lambda kpi: kpi.role != "goal"))
         if kpi.name in windows
         for stage in Stage
         for one in _of_stage(routed, kpi, windows[kpi.name], stage, covariates, position)

@@ -149,8 +149,10 @@ class ServiceController:
         return wanted.revision.name != stable.name and wanted.rollout not in self._ports.store.names()
 
     def _live(self) -> str | None:
+        """The rollout that has not ended, or whose end was written and not yet acted on."""
         store = self._ports.store
-        return next((name for name in store.names() if not store.state(name).phase.ended), None)
+        states = map(store.state, store.names())
+        return next((one.name for one in states if not one.phase.ended or one.acted < one.written), None)
 
     def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
         """With its hold-back looked at, where it is the newest."""
