@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-unit test-slow lint format bench lock compile clean
+.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-unit: $(STAMP) ## the fast part
 
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
 	$(PY) -m pytest -q -m live
+
+verify-stats: $(STAMP) ## simulate the rollout's statistics and write the tables of docs/statistics.md; minutes
+	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify
 
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of compiled pipelines
 	ruff check .

@@ -26,8 +26,9 @@ from serinus.core.stats.moments import BASE, Moments
 from serinus.core.stats.reading import Look, Reading, Role
 
 Kind = Literal["ratio", "calibration", "count"]
-# Fewer payers do not make a mean of heavy-tailed amounts normal (docs/statistics.md).
-FEWEST_PAYERS = 200
+# So many units with a positive value must be expected of the canary, were it like the stable arm. Fewer do not make a
+# mean normal: of rare events none may have come yet, and of heavy-tailed amounts no large one (docs/statistics.md).
+FEWEST_POSITIVE, FEWEST_PAYERS = 30, 200
 _COUNTS: tuple[KpiFormula, ...] = ("error_rate", "latency_slo")
 _KNOWN_WITH_THE_ANSWER: tuple[KpiFormula, ...] = (*_COUNTS, "cold_start_share")
 
@@ -36,7 +37,8 @@ class KpiTest(BaseModel):
     """All that the test of one KPI needs, fixed before the first look.
 
     `harm_alpha`: the level of the harm test by stage; a stage that is missing has none. `boundary` and `margin` are the
-    harm margin and the non-inferiority margin; a test without a margin never says `non_inferior`.
+    harm margin and the non-inferiority margin; a test without a margin never says `non_inferior`. `burn_in_units` an
+    arm, and `min_positive` units with a positive value, come before any decision.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,7 +108,7 @@ def _test(kpi: Kpi, stages: tuple[Stage, ...], levels: dict[Stage, float], alpha
         tau=kpi.tau,
         adjust=kpi.covariate is not None,
         burn_in_units=kpi.burn_in_units,
-        min_positive=FEWEST_PAYERS if kpi.formula == "revenue" else 0,
+        min_positive=FEWEST_PAYERS if kpi.formula == "revenue" else FEWEST_POSITIVE,
     )
 
 
@@ -229,10 +231,21 @@ def _reading(test: KpiTest, look: Look, judged: _Judged) -> Reading:
 
 def _burned_in(test: KpiTest, moments: Moments) -> bool:
     """Units of the step that has most: one that returned in another step must not count twice."""
-    arms = (Arm.CANARY,) if test.kind == "calibration" else tuple(Arm)
-    units = (_of_arm(moments, moments.units, arm).max(initial=0) for arm in arms)
-    positive = (_of_arm(moments, moments.positive, arm).max(initial=0) for arm in arms)
-    return bool(min(units) >= test.burn_in_units and min(positive) >= test.min_positive)
+    canary, stable = (_of_arm(moments, moments.units, arm) for arm in (Arm.CANARY, Arm.STABLE))
+    if test.kind == "calibration":
+        return bool(canary.max(initial=0) >= test.burn_in_units)
+    if min(canary.max(initial=0), stable.max(initial=0)) < test.burn_in_units:
+        return False
+    positive = _of_arm(moments, moments.positive, Arm.STABLE)
+    return expected_positive(int(canary.max()), int(stable.max()), int(positive.max())) >= test.min_positive
+
+
+def expected_positive(canary: int, stable: int, positive: int) -> float:
+    """Units with a positive value, on the arm that has fewer: what the canary has is expected, not counted.
+
+    A canary that yields nothing at all must not wait for ever to be judged.
+    """
+    return positive * min(canary / stable, 1.0) if stable else 0.0
 
 
 def _of_arm(moments: Moments, by_cell: NDArray[Any], arm: Arm) -> NDArray[Any]:

@@ -40,7 +40,7 @@ class Baseline(BaseModel):
     `variance`: of one request's share in the mean, over the mean's square, clustering by unit included; so a mean of n
     requests has the relative variance `variance / n`. `paired_variance`: the same of the difference of two answers to
     one request (shadow); None takes the arms as independent. `covariate_r2`: the share of the variance a covariate
-    explains.
+    explains. `positive_share`: of units, those with a value above zero.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +51,7 @@ class Baseline(BaseModel):
     units_per_day: float = Field(gt=0)
     covariate_r2: float = Field(default=0.0, ge=0, le=1)
     paired_variance: float | None = Field(default=None, ge=0)
+    positive_share: float = Field(default=1.0, gt=0, le=1)
 
     @classmethod
     def of(cls, moments: Moments, *, days: float, paired_variance: float | None = None) -> Baseline:
@@ -72,6 +73,7 @@ class Baseline(BaseModel):
             units_per_day=units / days,
             covariate_r2=float(min(both**2 / (own * spread), 1.0)) if own > 0 and spread > 0 else 0.0,
             paired_variance=paired_variance,
+            positive_share=min(int(moments.positive.sum()) / units, 1.0),
         )
 
     @property
@@ -130,10 +132,15 @@ class Traffic:
         left = baseline.variance * (1 - (baseline.covariate_r2 if test.adjust else 0.0))
         return left * (1 / self.share + null**2 / (1 - self.share))
 
-    def floor_units(self, test: KpiTest, step: Step) -> float:
+    def floor_units(self, test: KpiTest, baseline: Baseline, step: Step) -> float:
         """Units until both arms have had their burn-in."""
         smaller = 1.0 if self.paired else min(self.share, 1 - self.share)
-        return max(test.burn_in_units / smaller if test.kind != "count" else 0.0, float(step.min_units))
+        needed = {
+            "count": 0.0,
+            "calibration": test.burn_in_units / (1.0 if self.paired else self.share),
+            "ratio": max(float(test.burn_in_units), test.min_positive / baseline.positive_share) / smaller,
+        }
+        return max(needed[test.kind], float(step.min_units))
 
 
 def plan(
@@ -155,7 +162,7 @@ def plan(
             if traffic is None or stage not in test.stages or test.kpi not in baselines:
                 continue
             case = _Case(test, baselines[test.kpi], traffic, stage, effects.get(test.kpi, 0.0))
-            floor, longest = traffic.floor_units(test, step), policy.max_duration.total_seconds() / 86400
+            floor, longest = traffic.floor_units(test, case.baseline, step), policy.max_duration.total_seconds() / 86400
             rows += [case.row(number, decision, floor, longest, rng) for decision in case.decisions()]
     return tuple(rows)
 
@@ -169,7 +176,7 @@ def requests_needed(
     if traffic is None or test.margin is None or test.kind == "count":
         raise DataError(f"KPI {test.kpi} is not tested for non-inferiority in this step")
     case = _Case(test, baseline, traffic, stage, effect)
-    return case.row(0, "non_inferior", traffic.floor_units(test, step), days, rng)
+    return case.row(0, "non_inferior", traffic.floor_units(test, baseline, step), days, rng)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_alpha_is_shared_by_stages_then_by_their_harm_tests(retail_card: Problem
     assert tests["hits_at_10"].adjust
     assert not tests["log_loss"].adjust
     assert tests["revenue"].min_positive == 200
-    assert tests["hits_at_10"].min_positive == 0
+    assert tests["hits_at_10"].min_positive == 30
     assert (tests["error_rate"].kind, tests["slow_requests"].kind, tests["cold_starts"].kind) == ("count",) * 2 + (
         "ratio",
     )
@@ -144,6 +144,15 @@ def test_revenue_waits_for_payers() -> None:
     assert not few.enough
     assert many.enough
     assert many.harm
+
+
+def test_rare_events_wait_until_some_are_expected_not_until_they_come() -> None:
+    """0.05 positive units a unit: at 160 units four are expected, of 1,600 forty; the canary has none of them."""
+    early, late = _readings(HITS, [_units(1, 160, (0.05, 0.0)), _units(2, 1600, (0.05, 0.0))])
+    assert min(early.units.values()) >= 30
+    assert not early.enough
+    assert late.enough
+    assert late.harm
 
 
 def test_a_report_never_decides() -> None:

@@ -95,6 +95,11 @@ def test_a_disaster_stops_at_the_floor_of_burn_in() -> None:
     assert rows[1, "harm"].units_p50 >= 300
 
 
+def test_rare_events_raise_the_floor() -> None:
+    rare = HITS.model_copy(update={"positive_share": 0.05})
+    assert _rows(-0.97, baseline=rare)[2, "harm"].floor_units == pytest.approx(30 / 0.05 / 0.5)
+
+
 def test_counts_and_calibration_are_planned_too(retail_card: Problem) -> None:
     kpis, policy = retail_card.requirements.kpis, retail_card.operation.rollout
     tests = made_tests(kpis, policy, independent_outcomes=True)
@@ -135,6 +140,7 @@ def test_a_baseline_is_measured_from_moments() -> None:
     assert baseline.units_per_day == moments.distinct / 10
     assert baseline.requests_per_day == pytest.approx(total[1] / 10)
     assert baseline.covariate_r2 > 0.3
+    assert baseline.positive_share == 1.0
     merged = made_units(1, 5000, share=0.0)
     sums = merged.rows.sum(axis=1)
     residuals = sums[:, 0] - baseline.mean * sums[:, 1]
