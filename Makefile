@@ -34,8 +34,8 @@ test-unit: $(STAMP) ## the fast part
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
 	$(PY) -m pytest -q -m live
 
-verify-stats: $(STAMP) ## simulate the rollout's statistics and write the tables of docs/statistics.md; minutes
-	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify
+verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
+	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))
 
 lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of compiled pipelines
 	ruff check .

@@ -46,7 +46,8 @@ class Histories:
         canary, stable = (self.units[..., at::2].max(axis=-1) for at in (0, 1))
         with np.errstate(invalid="ignore", divide="ignore"):
             expected = self.positive[..., 1::2].max(axis=-1) * np.minimum(canary / stable, 1.0)
-        return np.asarray((np.minimum(canary, stable) >= burn_in) & (expected >= positive))
+        found = np.fmax(expected, self.positive[..., 0::2].max(axis=-1))
+        return np.asarray((np.minimum(canary, stable) >= burn_in) & (found >= positive))
 
     def pooled(self) -> Histories:
         """Steps forgotten: a mistake. Right only where no unit was in two steps."""
@@ -118,7 +119,7 @@ def _of_run(run: Requests, looks: int, cells: int) -> tuple[Floats, Floats, Floa
         now = order[begin:end]
         begin = end
         touched = np.unique(run.unit[now])
-        before = state[touched].copy()
+        before, known = state[touched], seen[touched].sum(axis=0)
         np.add.at(state.reshape(len(state), cells, WIDTH), (run.unit[now], run.cell[now]), vectors[now])
         seen[run.unit[now], run.cell[now]] = True
         after = state[touched]
@@ -126,5 +127,6 @@ def _of_run(run: Requests, looks: int, cells: int) -> tuple[Floats, Floats, Floa
         cross[look] = after.T @ after - before.T @ before
         gained = (after > 0).sum(axis=0) - (before > 0).sum(axis=0)
         positive[look] = gained.reshape(cells, WIDTH)[:, VALUE]
-        units[look] = seen.sum(axis=0)
-    return units, np.cumsum(positive, axis=0), np.cumsum(sums, axis=0), np.cumsum(cross, axis=0)
+        units[look] = seen[touched].sum(axis=0) - known
+    units, positive, sums, cross = (np.cumsum(part, axis=0) for part in (units, positive, sums, cross))
+    return units, positive, sums, cross

@@ -135,6 +135,13 @@ ROWS: tuple[Row, ...] = (
         0.005,
     ),
     Row(
+        "binary_fine_more",
+        "the same where more is worse",
+        "holds",
+        _harm(lambda g, r: binary(g, r, 0.1, 20_000, 400), replace(MORE, alpha=0.005)),
+        0.005,
+    ),
+    Row(
         "ramp",
         "5, 25, 50 % while the base rate falls 6, 5, 4 %; compared within steps",
         "holds",

@@ -26,8 +26,8 @@ from serinus.core.stats.moments import BASE, Moments
 from serinus.core.stats.reading import Look, Reading, Role
 
 Kind = Literal["ratio", "calibration", "count"]
-# So many units with a positive value must be expected of the canary, were it like the stable arm. Fewer do not make a
-# mean normal: of rare events none may have come yet, and of heavy-tailed amounts no large one (docs/statistics.md).
+# So many units with a positive value must be seen on the canary, or be expected there by the stable arm's share. Fewer
+# make no mean normal: of rare events none may have come yet, of heavy-tailed amounts no large one (docs/statistics.md).
 FEWEST_POSITIVE, FEWEST_PAYERS = 30, 200
 _COUNTS: tuple[KpiFormula, ...] = ("error_rate", "latency_slo")
 _KNOWN_WITH_THE_ANSWER: tuple[KpiFormula, ...] = (*_COUNTS, "cold_start_share")
@@ -236,16 +236,16 @@ def _burned_in(test: KpiTest, moments: Moments) -> bool:
         return bool(canary.max(initial=0) >= test.burn_in_units)
     if min(canary.max(initial=0), stable.max(initial=0)) < test.burn_in_units:
         return False
-    positive = _of_arm(moments, moments.positive, Arm.STABLE)
-    return expected_positive(int(canary.max()), int(stable.max()), int(positive.max())) >= test.min_positive
+    positive = [int(_of_arm(moments, moments.positive, arm).max()) for arm in (Arm.CANARY, Arm.STABLE)]
+    return positive_units(int(canary.max()), int(stable.max()), *positive) >= test.min_positive
 
 
-def expected_positive(canary: int, stable: int, positive: int) -> float:
-    """Units with a positive value, on the arm that has fewer: what the canary has is expected, not counted.
+def positive_units(canary: int, stable: int, seen: int, of_stable: int) -> float:
+    """Units with a positive value on the canary: those `seen`, or as many as the stable arm's share lets expect.
 
-    A canary that yields nothing at all must not wait for ever to be judged.
+    So a canary that yields nothing at all does not wait for ever to be judged, nor one that yields too much.
     """
-    return positive * min(canary / stable, 1.0) if stable else 0.0
+    return max(float(seen), of_stable * min(canary / stable, 1.0))
 
 
 def _of_arm(moments: Moments, by_cell: NDArray[Any], arm: Arm) -> NDArray[Any]:

@@ -155,6 +155,13 @@ def test_rare_events_wait_until_some_are_expected_not_until_they_come() -> None:
     assert late.harm
 
 
+def test_rare_events_that_come_too_often_are_judged_at_once() -> None:
+    """0.01 on the stable arm, so few are expected; on the canary they are everywhere. Such effects need a large tau."""
+    (reading,) = _readings(LOSS.model_copy(update={"tau": 1.0}), [_units(1, 600, (0.01, 1.0))])
+    assert reading.enough
+    assert reading.harm
+
+
 def test_a_report_never_decides() -> None:
     reading = _readings(HITS.model_copy(update={"role": "report"}), [_units(1, 2000, (2.0, 0.5))])[-1]
     assert reading.enough
