@@ -1,0 +1,271 @@
+"""The ports of a rollout in memory: a world that outlives the engines that are killed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from serinus.core.card.operation import Rollout, Step
+from serinus.core.card.requirements import Kpi
+from serinus.core.errors import Conflict, NotFound
+from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
+from serinus.core.rollout.route import Route
+from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Arm, Phase, Stage
+from serinus.core.stats.moments import Cell, Moments
+from serinus.core.stats.reading import Look
+from serinus.rollout.engine import Ports
+from serinus.rollout.service import ServiceController, Wanted
+
+START = 1_700_000_000.0
+UNITS_A_LOOK = 100
+HITS = Kpi(
+    name="hits",
+    formula="hits_at_k",
+    k=10,
+    direction="higher",
+    role="goal",
+    per="request",
+    non_inferiority_margin=0.1,
+    look_every=UNITS_A_LOOK,
+)
+
+
+def revision(version: int, template: str = "") -> Revision:
+    """As the wiring names them."""
+    name = f"toy-v{version}-{'f' * 5}{template or '0'}"
+    return Revision(name=name, version=str(version), storage_uri=f"file:///{version}", template=template)
+
+
+ONE, TWO, THREE = revision(1), revision(2), revision(3)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@dataclass
+class World:
+    """Everything outside of an engine. `effect` is the candidate's true one; `broken` revisions never become ready.
+
+    `calls` counts the calls of ports; at number `kill_at` the process ends, before the call or after it.
+    """
+
+    effect: float = 0.0
+    broken: frozenset[str] = frozenset()
+    kill_at: int = -1
+    kill_after: bool = False
+    now: float = START
+    calls: int = 0
+    arms: dict[str, int] = field(default_factory=dict)
+    routes: list[Route] = field(default_factory=list)
+    champions: list[int] = field(default_factory=list)
+    tags: dict[int, dict[str, str]] = field(default_factory=dict)
+    managed: str = ""
+    specs: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, Intents] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
+    first: Revision | None = None
+    wanted: Wanted = field(default_factory=lambda: Wanted(ONE, ONE))
+    policy: dict[str, Any] = field(default_factory=dict)
+
+    def called(self, run: Callable[[], Any]) -> Any:
+        """A call of a port, which may be the last thing that this process does."""
+        mine, self.calls = self.calls == self.kill_at, self.calls + 1
+        if mine and not self.kill_after:
+            raise Killed
+        result = run()
+        if mine:
+            raise Killed
+        return result
+
+    def state(self, name: str) -> RolloutState:
+        """As it was saved last."""
+        return RolloutState.model_validate_json(self.states[name])
+
+    def controller(self) -> ServiceController:
+        """A new process in this world."""
+        ports = Ports(Arms(self), Splitter(self), Evidence(self), Store(self), Registry(self))  # type: ignore[arg-type]
+        return ServiceController(ports, First(self), lambda: self.wanted, self.make, lambda: self.now)
+
+    def make(self, asked: Wanted, stable: Revision) -> RolloutSpec:
+        """A policy of shadow, then half of the units."""
+        steps = (Step(shadow=1.0), Step(weight=50))
+        values: dict[str, Any] = {"steps": steps, "max_duration": timedelta(days=9), "hold_back": 1} | self.policy
+        return RolloutSpec(
+            name=asked.rollout,
+            service="toy",
+            stable=stable,
+            candidate=asked.revision,
+            retry=asked.retry,
+            seed=len(self.specs) + 7,
+            policy=Rollout.model_validate(values),
+            kpis=(HITS,),
+            independent_outcomes=True,
+            created_at=self.now + len(self.specs),
+        )
+
+    def visit(self) -> None:
+        """A minute goes by, and a rollout that steps closes one more look of the step it is in."""
+        self.now += 60.0
+        for name in self.states:
+            state = self.state(name)
+            if state.phase is Phase.STEPPING:
+                found = self.looks.setdefault(name, [])
+                found.append(self._look(len(found) + 1, state.step))
+
+    def _look(self, sequence: int, step: int) -> Look:
+        """100 units of the present step; their values differ a little, and the candidate's by its effect."""
+        stage, cells = (Stage.SHADOW, Stage.WEIGHTS)[step], tuple(Cell(step, arm) for arm in Arm)
+        values = np.linspace(0.8, 1.2, UNITS_A_LOOK)
+        rows, seen = np.zeros((UNITS_A_LOOK, 2, 3)), np.zeros((UNITS_A_LOOK, 2), dtype=np.bool_)
+        for place, cell in enumerate(cells):
+            here = slice(None) if stage is Stage.SHADOW else slice(place, None, 2)
+            gain = 1 + self.effect if cell.arm is Arm.CANARY else 1.0
+            rows[here, place, 0], rows[here, place, 1], seen[here, place] = values[here] * gain, 1.0, True
+        same = sum(1 for one in self.looks_of_stage(stage)) + 1
+        return Look(sequence, "hits", same, stage, step, self.now, UNITS_A_LOOK * same, Moments.of(cells, rows, seen))
+
+    def looks_of_stage(self, stage: Stage) -> list[Look]:
+        """Of the newest rollout."""
+        newest = list(self.states)[-1]
+        return [one for one in self.looks.get(newest, []) if one.stage is stage]
+
+
+@dataclass
+class Arms:
+    """`Arms`."""
+
+    world: World
+
+    def ensure(self, revision: Revision) -> None:
+        def start() -> None:
+            self.world.arms.setdefault(revision.name, 0)
+            self.world.arms[revision.name] += 1
+
+        self.world.called(start)
+
+    def condition(self, revision: Revision) -> ArmCondition:
+        ready = revision.name in self.world.arms and revision.name not in self.world.broken
+        readiness = Readiness.READY if ready else Readiness.STARTING
+        return ArmCondition(readiness=readiness, since=START)
+
+    def remove(self, revision: Revision) -> None:
+        self.world.called(lambda: self.world.arms.pop(revision.name, None))
+
+
+@dataclass
+class Splitter:
+    """`Splitter`; remembers every route that was in force."""
+
+    world: World
+
+    def apply(self, route: Route) -> None:
+        def put() -> None:
+            if not self.world.routes or self.world.routes[-1] != route:
+                self.world.routes.append(route)
+
+        self.world.called(put)
+
+
+@dataclass
+class Evidence:
+    """`EvidenceSource`."""
+
+    world: World
+
+    def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
+        found = tuple(self.world.looks.get(spec.name, ()))
+        units: tuple[FirstSeen, ...] = ()
+        return self.world.called(lambda: RolloutEvidence(found, units, {}, 100 * len(found)))  # type: ignore[no-any-return]
+
+
+@dataclass
+class Store:
+    """`RolloutStore`, in JSON as on a disk."""
+
+    world: World
+
+    def create(self, spec: RolloutSpec) -> None:
+        def put() -> None:
+            if spec.name in self.world.specs:
+                raise Conflict(f"{spec.name} is taken")
+            self.world.specs[spec.name] = spec.model_dump_json()
+            self.world.states[spec.name] = RolloutState.first(spec).model_dump_json()
+
+        self.world.called(put)
+
+    def names(self) -> list[str]:
+        return list(self.world.specs)
+
+    def spec(self, name: str) -> RolloutSpec:
+        if name not in self.world.specs:
+            raise NotFound(name)
+        return RolloutSpec.model_validate_json(self.world.specs[name])
+
+    def state(self, name: str) -> RolloutState:
+        return self.world.state(name)
+
+    def save(self, state: RolloutState, over: RolloutState) -> None:
+        def put() -> None:
+            if self.world.state(state.name) != over:
+                raise Conflict(f"{state.name} was changed")
+            self.world.states[state.name] = state.model_dump_json()
+
+        self.world.called(put)
+
+    def intents(self, name: str) -> Intents:
+        return self.world.asked.get(name, Intents())
+
+    def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
+        def put() -> Intents:
+            self.world.asked[name] = change(self.intents(name))
+            return self.world.asked[name]
+
+        found: Intents = self.world.called(put)
+        return found
+
+
+@dataclass
+class Registry:
+    """The calls of `Registry` that rollouts make."""
+
+    world: World
+
+    def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
+        def put() -> None:
+            assert not by_hand
+            assert reason
+            if not self.world.champions or self.world.champions[-1] != version:
+                self.world.champions.append(version)
+
+        self.world.called(put)
+
+    def tag(self, model: str, version: int, tags: dict[str, str]) -> None:
+        self.world.called(lambda: self.world.tags.setdefault(version, {}).update(tags))
+
+    def manage(self, model: str, owner: str) -> None:
+        self.world.managed = owner
+
+
+@dataclass
+class First:
+    """`FirstFile`."""
+
+    world: World
+
+    def get(self) -> Revision | None:
+        return self.world.first
+
+    def put(self, revision: Revision) -> None:
+        def put() -> None:
+            self.world.first = revision
+
+        self.world.called(put)
