@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 from grpc import StatusCode, aio
-from kserve import ModelServer
+from kserve import ModelServer, errors
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as services
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
@@ -36,11 +36,26 @@ class Address:
     grpc_port: int = 8081
 
 
+class _SwitchedOff(Exception):
+    """A call of the protocol that this server does not offer."""
+
+
+# KServe would log a traceback for each of them, and anyone can send them.
+_CALLERS_FAULTS = {
+    errors.InvalidInput: StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFound: StatusCode.NOT_FOUND,
+    errors.ModelNotReady: StatusCode.UNAVAILABLE,
+    _SwitchedOff: StatusCode.UNIMPLEMENTED,
+}
+
+
 class _Statuses(ExceptionToStatusInterceptor):  # type: ignore[misc]
     """Known faults as gRPC statuses."""
 
     async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
         """See `SerinusError.http_status`."""
+        if type(ex) in _CALLERS_FAULTS:
+            await context.abort(_CALLERS_FAULTS[type(ex)], str(ex))
         if not isinstance(ex, SerinusError):
             await super().handle_exception(ex, request_or_iterator, context, method_name)
             return
@@ -54,11 +69,11 @@ class _Servicer(InferenceServicer):  # type: ignore[misc]
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> None:
         """Off."""
-        await context.abort(StatusCode.UNIMPLEMENTED, "models are not loaded by request")
+        raise _SwitchedOff("models are not loaded by request")
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> None:
         """Off."""
-        await context.abort(StatusCode.UNIMPLEMENTED, "models are not unloaded by request")
+        raise _SwitchedOff("models are not unloaded by request")
 
 
 class PredictorGrpc(GRPCServer):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STAGES = ("admit", "lookup", "transform", "score", "rank", "log")
+LOSSES = ("full", "closed", "unwritten")
 
 
 class ServingMetrics:
@@ -42,6 +43,8 @@ class ServingMetrics:
         self.info = Gauge("serinus_model_info", "what is served", ["service", "version", "revision"], registry=registry)
         for stage in STAGES:
             self._stages.labels(stage)
+        for reason in LOSSES:  # shown from the start as 0: a rate of a series that is not there never alarms
+            self.lost.labels(reason)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -250,11 +250,19 @@ def test_grpc_gives_the_same_ranking(ranking: Toy) -> None:
     assert tuple(contents) == ranking.log.scores[0].probabilities
 
 
-def test_grpc_faults_are_statuses_with_the_field(ranking: Toy) -> None:
+def test_grpc_faults_are_statuses_with_the_field_and_fill_no_log(
+    ranking: Toy, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         _call(ranking, _infer(items=["a"]))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "inputs.entity" in str(refused.value.details())
-    with pytest.raises(grpc.aio.AioRpcError) as closed:
-        _call(ranking, messages.RepositoryModelUnloadRequest(model_name="toy"), "RepositoryModelUnload")
-    assert closed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for verb in ("Load", "Unload"):
+        asked = getattr(messages, f"RepositoryModel{verb}Request")(model_name="toy")
+        with pytest.raises(grpc.aio.AioRpcError) as closed:
+            _call(ranking, asked, f"RepositoryModel{verb}")
+        assert closed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        _call(ranking, messages.ModelInferRequest(model_name="other"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    assert not [record for record in caplog.records if record.exc_info]
