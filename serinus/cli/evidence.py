@@ -129,14 +129,7 @@ def replay(
     if rollouts:
         return _through_rollouts(wish, tick_every, as_json)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
-    columns = (
-        TextColumn("requests"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.speed}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*_COLUMNS, console=err, transient=True) as bar:
         task = bar.add_task("requests", total=None)
         result = play(
             open_project(), wish, resume=bool(resume), on_sent=lambda _, total: bar.update(task, advance=1, total=total)
@@ -192,7 +185,7 @@ def kpis(
         show_json({"kpis": [one.model_dump() for one in figures], "counters": counters.model_dump()})
         return
     _show_figures(f"KPIs of {problem}", figures)
-    out.print(", ".join(f"{value:,} {name}" for name, value in counters.model_dump().items() if value), style="dim")
+    _show_counters(counters.model_dump())
 
 
 @command
@@ -222,7 +215,13 @@ def show_result(result: ReplayResult) -> None:
         out.print(f"latency p50 {times['p50']:.1f} ms, p99 {times['p99']:.1f} ms; {rate:.0f} requests a second")
     if stages:
         out.print(f"mean ms by stage: {stages}", soft_wrap=True)
+    _show_counters(result.counters)
     out.print(result.note, style="dim", soft_wrap=True)
+
+
+def _show_counters(counters: dict[str, int]) -> None:
+    """What the log holds and what was not used of it: late, orphaned, repeated, lost."""
+    out.print("event log: " + ", ".join(f"{value:,} {name}" for name, value in counters.items() if value), style="dim")
 
 
 def _show_figures(title: str, figures: tuple[Figure, ...]) -> None:
