@@ -100,6 +100,21 @@ def test_retention_is_the_units_next_visit_within_the_window(toy: Toy) -> None:
     assert {row["unit"]: row["retention"] for row in toy.rows(30 * DAY).values()} == {"back": 1, "gone": 0, "late": 0}
 
 
+@pytest.mark.parametrize(("attribution", "hits"), [("request", [0.0, 0.0, 0.0]), ("unit", [1.0, 0.0, 0.0])])
+def test_outcomes_without_a_request_are_the_units_where_the_card_says_so(
+    tmp_path: Path, retail_card: Problem, attribution: str, hits: list[float]
+) -> None:
+    """Bought half a day after r1, one and a half days after r2, and by another unit than that of r3."""
+    label = retail_card.framing.label.model_copy(update={"attribution": attribution})
+    framing = retail_card.framing.model_copy(update={"label": label})
+    toy = Toy(tmp_path / "by", retail_card.model_copy(update={"framing": framing}))
+    for number, (days, unit) in enumerate([(1.0, "u"), (0.0, "u"), (1.0, "other")], 1):
+        toy.shown(f"r{number}", at=START + days * DAY, unit=unit)
+    toy.log.append(O, [outcome("o1", "", "a", at=START + 1.5 * DAY)])
+    toy.reducer.reduce(START + 3 * DAY)
+    assert [toy.rows()[f"r{number}@toy-v1"]["hits_at_10"] for number in (1, 2, 3)] == hits
+
+
 @pytest.mark.parametrize(("happened", "arrived"), [(DAY + 1, DAY + 1), (100.0, DAY + 1)])
 def test_an_outcome_after_closing_is_counted_and_not_used(toy: Toy, happened: float, arrived: float) -> None:
     toy.shown("r1")

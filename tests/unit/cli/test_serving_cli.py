@@ -1,0 +1,183 @@
+"""`serinus bucket|serve|predict|outcomes|kpis|trace` on a service made by hand: what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serinus.cli.app import app
+from serinus.client import bucket_of
+from serinus.core.errors import NotFound, UsageError
+from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
+from serinus.core.ports import ModelVersion
+from serinus.model.bundle import Manifest
+from serinus.wiring.adapters import deployer
+from serinus.wiring.evidence import event_log
+from serinus.wiring.project import open_project
+from serinus.wiring.serving import Wish, serve_settings
+
+START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
+DAY = 86_400.0
+
+
+def run(*arguments: str, given: str = "") -> Result:
+    return CliRunner().invoke(app, list(arguments), input=given)
+
+
+@pytest.fixture
+def deployed(renewal_project: Path) -> Path:
+    """A service that wants version 2."""
+    deployer(open_project()).want("renewal", 2, "file:///bundles/b2")
+    return renewal_project
+
+
+def _salt() -> str:
+    found = deployer(open_project()).service("renewal")
+    assert found is not None
+    return found.salt
+
+
+@pytest.fixture
+def logged(deployed: Path) -> Path:
+    """Two scored accounts, one of which left within the month; one outcome came too late."""
+    log = event_log(open_project(), "renewal")
+    log.append(Stream.SCORES, [Scores(exposure_id(r, "renewal-v2-aaaaaa"), r, ("",), (0.25,)) for r in ("r1", "r2")])
+    log.append(Stream.EXPOSURES, [_exposure(number) for number in (1, 2)])
+    happened = [("o1", "r1", DAY), ("o2", "r2", 31 * DAY)]
+    log.append(
+        Stream.OUTCOMES,
+        [Outcome(i, "churned", r, "", "", 0.0, START + after, START + after) for i, r, after in happened],
+    )
+    return deployed
+
+
+def _exposure(number: int) -> Exposure:
+    return Exposure(
+        id=exposure_id(f"r{number}", "renewal-v2-aaaaaa"), request_id=f"r{number}", service="renewal",
+        revision="renewal-v2-aaaaaa", version="2", arm="", entity=f"A{number}", unit=f"A{number}", bucket=7,
+        bucket_check="ok", at=START, as_of=START, items=1, cold_start=False, unknown_items=0, lookups=1, defaulted=0,
+        latency_ms=1.0, error="", covariates=(), writer="w", sequence=number - 1,
+    )  # fmt: skip
+
+
+def test_the_bucket_is_that_of_the_client(deployed: Path) -> None:
+    for number in range(5):
+        found = run("bucket", "renewal", f"A{number}")
+        assert found.stdout == f"{bucket_of(_salt(), f'A{number}'):03d}\n"
+    document = json.loads(run("bucket", "renewal", "A0", "--json").stdout)
+    assert document == {"unit": "A0", "bucket": f"{bucket_of(_salt(), 'A0'):03d}", "salt": _salt()}
+
+
+@pytest.mark.parametrize("command", [("bucket", "renewal", "A0"), ("serve", "renewal"), ("collect", "renewal")])
+def test_without_a_service_there_is_nothing_to_do(renewal_project: Path, command: tuple[str, ...]) -> None:
+    found = run(*command)
+    assert found.exit_code == 4
+    assert "serinus pipeline run renewal" in found.stderr
+
+
+def test_a_service_is_served_with_its_salt_and_a_revision_of_its_own(deployed: Path) -> None:
+    project = open_project()
+    wanted = serve_settings(project, Wish("renewal"), host="127.0.0.1", http_port=1, grpc_port=0)
+    assert (wanted.version, wanted.storage_uri, wanted.salt) == ("2", "file:///bundles/b2", _salt())
+    assert wanted.revision.startswith("renewal-v2-")
+    assert wanted.events == project.home / "events/renewal"
+    assert not wanted.accept_event_time
+    again = serve_settings(project, Wish("renewal", version="2"), host="127.0.0.1", http_port=2, grpc_port=0)
+    assert again.revision == wanted.revision
+
+
+def test_a_folder_is_served_only_for_its_own_problem(
+    deployed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serinus.wiring.serving.content_hash", lambda folder: "c0ffee00")
+    monkeypatch.setattr(
+        "serinus.wiring.serving.read_manifest", lambda folder: Manifest.model_construct(problem=folder.name)
+    )
+    settings = serve_settings(
+        open_project(), Wish("renewal", bundle=str(tmp_path / "renewal")), host="h", http_port=1, grpc_port=0
+    )
+    assert (settings.version, settings.salt) == ("local-c0ffee", _salt())
+    with pytest.raises(UsageError, match="of problem other, not renewal"):
+        serve_settings(
+            open_project(), Wish("renewal", bundle=str(tmp_path / "other")), host="h", http_port=1, grpc_port=0
+        )
+    assert run("serve", "renewal", "--version", "1", "--bundle", "x").exit_code == 2
+
+
+def _nobody() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_a_predictor_that_does_not_answer_ends_with_5(deployed: Path) -> None:
+    found = run("predict", "renewal", "--entity", "A0", "--endpoint", _nobody())
+    assert found.exit_code == 5
+    assert "`serinus serve` starts a predictor" in found.stderr
+    assert run("predict", "renewal", "--entity", "A0", "--endpoint", "nowhere").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [("{", 3, "line 1 is not JSON"), ('\n["a"]', 3, "line 2 is not an object"), ('{"id": "o"}', 5, "did not answer")],
+)
+def test_outcomes_that_cannot_be_sent_are_told(
+    monkeypatch: pytest.MonkeyPatch, text: str, code: int, said: str
+) -> None:
+    monkeypatch.setattr("serinus.client.client.time.sleep", lambda seconds: None)
+    found = run("outcomes", "send", "-", "--collector", _nobody(), given=text)
+    assert found.exit_code == code
+    assert said in found.stderr
+
+
+def test_a_file_of_outcomes_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
+    assert run("outcomes", "send", str(tmp_path / "none.jsonl")).exit_code == 2
+
+
+def test_kpis_close_at_the_time_that_is_asked_for(logged: Path) -> None:
+    before = json.loads(run("kpis", "renewal", "--as-of", "2025-01-20", "--json").stdout)
+    assert {one["name"]: one["requests"] for one in before["kpis"]} == {"error_rate": 2, "log_loss": 0}
+    assert before["counters"]["open"] == 2
+    shown = run("kpis", "renewal", "--as-of", "2025-03-01")
+    assert "1 late" in shown.stdout
+    after = json.loads(run("kpis", "renewal", "--as-of", "2025-03-01", "--json").stdout)
+    figures = {one["name"]: one for one in after["kpis"]}
+    assert figures["log_loss"]["requests"] == 2
+    assert figures["log_loss"]["estimate"] == pytest.approx((1.3862943611 + 0.2876820724) / 2)
+    assert run("kpis", "renewal", "--as-of", "soon").exit_code == 2
+
+
+class Versions:
+    """A registry of version 2 alone."""
+
+    def version(self, model: str, which: str) -> ModelVersion:
+        if which != "2":
+            raise NotFound(f"{model} has no version {which}")
+        tags = {"serinus.bundle_hash": "b2", "serinus.pipeline_run": "run-7", "serinus.snapshot_hash": "s1"}
+        return ModelVersion(model, 2, "mlflow-5", "file:///bundles/b2", datetime.now(UTC), tags)
+
+
+def test_a_trace_goes_from_the_request_to_the_snapshot(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serinus.wiring.trace.registry", lambda project: Versions())
+    run("kpis", "renewal", "--as-of", "2025-03-01")
+    found = json.loads(run("trace", "renewal", "r1", "--json").stdout)
+    (request,) = found["request"]
+    assert (request["request_id"], request["revision"], request["entity"]) == ("r1", "renewal-v2-aaaaaa", "A1")
+    assert [one["name"] for one in found["outcomes"]] == ["churned"]
+    assert found["kpis"]["error_rate (renewal-v2-aaaaaa)"] == 0.0
+    chain = found["model"][0]
+    assert [chain[name] for name in ("model_version", "bundle", "mlflow_run", "pipeline_run", "data_snapshot")] == [
+        2, "b2", "mlflow-5", "run-7", "s1",
+    ]  # fmt: skip
+    assert run("trace", "renewal", "r9").exit_code == 4
+
+
+def test_a_version_that_was_never_registered_is_not_served(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
+    with pytest.raises(NotFound):
+        serve_settings(open_project(), Wish("renewal", version="9"), host="h", http_port=1, grpc_port=0)
