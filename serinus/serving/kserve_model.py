@@ -42,7 +42,12 @@ class PredictorModel(Model):  # type: ignore[misc]  # kserve has no types
     def predict(self, payload: Any, headers: dict[str, str], response_headers: dict[str, str]) -> Any:
         """One request. Synchronous on the event loop: a request is a few milliseconds of one core."""
         caller, v2 = Caller.of(headers), isinstance(payload, InferRequest)
-        answer = self._plane.answer(_instance_v2(payload) if v2 else parse_v1(payload), caller)
+        try:
+            asked = _instance_v2(payload) if v2 else parse_v1(payload)
+        except BadRequest:
+            self._plane.refused()
+            raise
+        answer = self._plane.answer(asked, caller)
         response_headers.update({"x-request-id": _header(answer.request_id), "x-serinus-revision": answer.revision})
         return self._v2(answer) if v2 else {"predictions": [answer.as_dict()]}
 

@@ -1,6 +1,6 @@
 """What a predictor counts, in Prometheus' terms; KServe's /metrics shows it beside its own figures.
 
-Invariant: every request is counted once, as answered, refused or failed.
+Invariant: every request that is JSON is counted once, as answered, refused or failed.
 """
 
 from __future__ import annotations

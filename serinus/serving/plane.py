@@ -67,7 +67,7 @@ class DataPlane:
             with self._metrics.stage("admit"):
                 admitted = self._admit(asked, caller)
         except BadRequest:
-            self._metrics.requests.labels("refused").inc()
+            self.refused()
             raise
         self._metrics.buckets.labels(admitted.bucket_check.value).inc()
         covariates: tuple[float, ...] = ()
@@ -86,6 +86,10 @@ class DataPlane:
         self._metrics.requests.labels("answered").inc()
         self._metrics.seconds.observe(self._clock() - began)
         return answer if logged else replace(answer, flags=replace(answer.flags, not_logged=True))
+
+    def refused(self) -> None:
+        """Counts a request that was refused, here or by the protocol that could not read it."""
+        self._metrics.requests.labels("refused").inc()
 
     def _spent(self, began: float) -> float:
         """Milliseconds."""

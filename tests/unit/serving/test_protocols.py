@@ -113,10 +113,13 @@ def test_v2_context_is_every_other_tensor() -> None:
         ({"specversion": "1.0", "id": "1", "source": "x", "type": "y"}, "id"),
     ],
 )
-def test_a_malformed_v1_request_names_the_field(http: TestClient, body: object, field: str) -> None:
+def test_a_malformed_v1_request_names_the_field_and_is_counted(
+    http: TestClient, ranking: Toy, body: object, field: str
+) -> None:
     answer = http.post(PREDICT, json=body)
     assert answer.status_code == 400
     assert answer.json()["fields"][0]["field"] == field
+    assert ranking.count("serinus_requests_total", outcome="refused") == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"instances": NaN}', b"\xff\xfe", b'{"a": "\\ud800"}'])
