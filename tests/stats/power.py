@@ -58,7 +58,7 @@ def planned(rng: Generator, row: PowerRow, paths: int = 24_000) -> list[float]:
     low, high = BASE_RATE * (1 + EFFECT), BASE_RATE
     variance = (low * (1 - low) / row.share + high * (1 - high) / (1 - row.share)) / BASE_RATE**2
     scale = 1 / (row.share * (1 - row.share))
-    grid, alpha = np.geomspace(300 * scale, 600_000 * scale, 800), 0.01 if row.test.endswith(".01") else 0.05
+    grid, alpha = np.geomspace(300 * scale, 60_000 * scale, 800), 0.01 if row.test.endswith(".01") else 0.05
     parts = []
     for _ in range(paths // 1000):
         if row.test.startswith("two"):
