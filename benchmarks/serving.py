@@ -1,7 +1,7 @@
 """A request with 100 candidates, against KServe + Feast + LightGBM: `python benchmarks/serving.py [--quick]`.
 
-Both servers answer the same recorded requests over one keep-alive connection, in turns; answers must be equal. Then, in
-one process, what logging an exposure costs. Needs a trained service (`make demo`).
+Both servers answer the same recorded requests over one keep-alive connection each, in turns; every probability and the
+order must be equal. Then, in one process, what logging an exposure costs. Needs a trained service (`make demo`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 import psutil
 from _bench import finish
+from prometheus_client import CollectorRegistry
 
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.features.online import OnlineReader
@@ -29,165 +32,224 @@ from serinus.replay.schedule import Plan, Schedule
 from serinus.serving.exposures import ExposureWriter
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.plane import DataPlane
-from serinus.serving.recorder import Identity
+from serinus.serving.recorder import ExposureLog, Identity
 from serinus.serving.request import Caller, parse_instance
 from serinus.serving.sequence import SequenceFile
 from serinus.wiring.adapters import feature_clock
-from serinus.wiring.demo_servers import _free_ports
+from serinus.wiring.demo_servers import free_ports
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.serve import feature_service, load_bundle, online_store
 from serinus.wiring.serving import Wish, serve_settings
 from serinus.wiring.settings import ServeSettings
 from serinus.wiring.steps.data import recording_folder
 
-REQUESTS, ROUNDS = 200, 3
-TOLERANCE = 1e-9
+REQUESTS, ROUNDS, QUICK_REQUESTS, QUICK_ROUNDS = 200, 5, 40, 2
+START_SECONDS, STOP_SECONDS, FLUSHED_SECONDS = 120.0, 30.0, 0.3
+TOLERANCE = 1e-12
+Body = dict[str, Any]
 
 
 def main(arguments: list[str]) -> None:
-    """Measures both and checks that they agree."""
-    requests, rounds = (40, 1) if "--quick" in arguments else (REQUESTS, ROUNDS)
-    project = open_project({}, start=Path(__file__).parent)
-    bodies = recorded(project, requests)
-    ours, peer = _free_ports(2)
-    with tempfile.TemporaryDirectory() as events:
-        wish = Wish("retail", accept_event_time=True)
-        settings = serve_settings(project, wish, host="127.0.0.1", http_port=ours, grpc_port=0)
-        settings = settings.model_copy(update={"events": Path(events)})
-        bundle = settings.storage_uri.removeprefix("file://")
-        commands = {
-            "ours": (["-m", "serinus.wiring.serve", settings.model_dump_json()], ours, "retail"),
-            "peer": ([str(Path(__file__).with_name("peer_predictor.py")), bundle, str(peer)], peer, "peer"),
-        }
-        with server(*commands["ours"]) as mine, server(*commands["peer"]) as theirs:
-            measured = {"ours": Measured(mine, ours, "retail"), "peer": Measured(theirs, peer, "peer")}
-            for one in measured.values():
-                one.ask(bodies[:20], warm=True)
-            for _ in range(rounds):
-                for one in measured.values():
-                    one.ask(bodies)
-            assert_equal(measured["ours"].answers, measured["peer"].answers)
-        mine_figures, peer_figures = measured["ours"].figures(), measured["peer"].figures()
-        rows = [("100 candidates", key, mine_figures[key], peer_figures[key]) for key in mine_figures]
-        with_log, without = exposure_cost(settings, bodies, Path(events))
+    """Measures both, checks that they agree, and writes the results."""
+    quick = "--quick" in arguments
+    requests, rounds = (QUICK_REQUESTS, QUICK_ROUNDS) if quick else (REQUESTS, ROUNDS)
+    project = open_project(os.environ, start=Path(__file__).parent)
+    with tempfile.TemporaryDirectory() as folder:
+        bodies, online = recorded(project, requests), Path(folder) / "online.db"
+        feature_clock(project, "retail", str(online)).move_to(datetime.fromisoformat(bodies[0]["as_of"]))
+        settings = our_settings(project, online, Path(folder) / "events")
+        ours, peer = answered(settings, project, bodies, rounds)
+        worst = check_equal(ours.answers, peer.answers)
+        logged, unlogged = exposure_cost(settings, bodies, rounds)
+    mine, theirs = ours.figures(), peer.figures()
+    rows = [("100 candidates", key, mine[key], theirs[key]) for key in mine]
+    rows += [("exposure log", "cpu_ms, against none", logged, unlogged)]
     notes = {
-        "answers_equal": True,
-        "stages_ms": measured["ours"].stages,
-        "exposure log, ms a request in the data plane": {
-            "with": with_log, "without": without, "cost": with_log - without,
-        },
-        "cold": f"ours ready after {measured['ours'].ready:.1f} s, peer after {measured['peer'].ready:.1f} s",
-    }  # fmt: skip
+        "answers_equal": f"{len(bodies)} requests, same order, probabilities differ by at most {worst:.1e}",
+        "exposure log, cpu ms a request": f"{logged:.3f} with, {unlogged:.3f} without: {logged - unlogged:.3f}",
+        "start to ready, s": f"ours {ours.ready:.1f}, peer {peer.ready:.1f}",
+    }
     finish("serving", rows, notes)
 
 
-def recorded(project: Project, count: int) -> list[dict[str, Any]]:
-    """The first recorded requests of a day, and the store as of it."""
+def recorded(project: Project, count: int) -> list[Body]:
+    """The first recorded requests, all as of the moment of the first: one day's store serves them."""
     recording = read_recording(recording_folder(project, "retail"), "retail")
-    schedule = Schedule(recording, Plan(problem="retail", visits=10_000, passes=1, first_pass=1), 0.0)
-    found = [one for day in schedule.days() for one in day.requests if f"{one.as_of:%m}" == "11"][:count]
-    feature_clock(project, "retail").move_to(found[0].as_of)
-    moment = found[0].as_of.isoformat()  # one day's store serves all of them
-    return [{"entity": one.entity, "items": list(one.items), "as_of": moment} for one in found]
+    schedule = Schedule(recording, Plan(problem="retail", visits=count, passes=1, first_pass=1), 0.0)
+    asked = [one for day in schedule.days() for one in day.requests]
+    moment = asked[0].as_of.isoformat()
+    return [{"entity": one.entity, "items": list(one.items), "as_of": moment} for one in asked]
+
+
+def our_settings(project: Project, online: Path, events: Path) -> ServeSettings:
+    """The wanted version, on a store and a log of its own."""
+    wish = Wish("retail", online=str(online), accept_event_time=True)
+    settings = serve_settings(project, wish, host="127.0.0.1", http_port=free_ports(1)[0], grpc_port=0)
+    return settings.model_copy(update={"events": events})
+
+
+def answered(settings: ServeSettings, project: Project, bodies: list[Body], rounds: int) -> tuple[Measured, Measured]:
+    """Both servers after all rounds."""
+    (port,) = free_ports(1)
+    document = {
+        "bundle": settings.storage_uri.removeprefix("file://"), "online": settings.online, "port": port,
+        "registry": str(project.home / "feast" / "retail" / "registry.db"),
+    }  # fmt: skip
+    ours = ["-m", "serinus.wiring.serve", settings.model_dump_json()]
+    theirs = [str(Path(__file__).with_name("peer_predictor.py")), json.dumps(document)]
+    with ExitStack() as stack:
+        measured = [
+            stack.enter_context(server(ours, settings.http_port, "retail")),
+            stack.enter_context(server(theirs, port, "peer")),
+        ]
+        for one in measured:
+            one.ask(bodies[: len(bodies) // 4])
+            one.forget()
+        for _ in range(rounds):
+            for one in measured:
+                one.ask(bodies)
+    return measured[0], measured[1]
 
 
 class Measured:
-    """One server under load: latencies, its CPU time, its answers."""
+    """One server under load: latencies, its CPU time, its last answers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, model: str) -> None:
-        self._process, self._path = psutil.Process(process.pid), f"/v1/models/{model}:predict"
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    def __init__(self, process: psutil.Process, port: int, model: str) -> None:
+        self._process, self._path = process, f"/v1/models/{model}:predict"
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=STOP_SECONDS)
+        self.ready = time.time() - process.create_time()
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins anew: what came before was to warm up."""
         self._times: list[float] = []
         self._cpu = 0.0
         self.answers: list[dict[str, float]] = []
-        self.stages: dict[str, float] = {}
-        self.ready = time.time() - self._process.create_time()
 
-    def ask(self, bodies: list[dict[str, Any]], *, warm: bool = False) -> None:
-        before, answers = self._cpu_seconds(), []
-        for body in bodies:
-            text = json.dumps({"instances": [body]}).encode()
-            began = time.perf_counter()
-            self._connection.request("POST", self._path, text, {"content-type": "application/json"})
-            answer = self._connection.getresponse().read()
-            if not warm:
-                self._times.append((time.perf_counter() - began) * 1e3)
-            answers.append({one["item"]: one["probability"] for one in json.loads(answer)["predictions"][0]["items"]})
-        if not warm:
-            self._cpu += self._cpu_seconds() - before
-            self.answers = answers
+    def ask(self, bodies: Sequence[Body]) -> None:
+        """All of them, one after the other."""
+        texts, before = [json.dumps({"instances": [body]}).encode() for body in bodies], self._cpu_seconds()
+        found = [self._one(text) for text in texts]
+        time.sleep(FLUSHED_SECONDS)  # what is written behind the answer counts, too
+        self._cpu += self._cpu_seconds() - before
+        self.answers = [
+            {one["item"]: one["probability"] for one in json.loads(text)["predictions"][0]["items"]} for text in found
+        ]
+
+    def _one(self, text: bytes) -> bytes:
+        began = time.perf_counter()
+        self._connection.request("POST", self._path, text, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        found = response.read()
+        self._times.append((time.perf_counter() - began) * 1e3)
+        if response.status != 200:
+            raise RuntimeError(f"{self._path}: {response.status} {found[:500]!r}")
+        return found
 
     def figures(self) -> dict[str, float]:
+        """Milliseconds a request."""
         p50, p99 = np.quantile(self._times, [0.5, 0.99])
         return {"p50_ms": float(p50), "p99_ms": float(p99), "cpu_ms": 1e3 * self._cpu / len(self._times)}
 
     def _cpu_seconds(self) -> float:
         used = self._process.cpu_times()
-        return used.user + used.system
+        return float(used.user + used.system)
 
 
 @contextmanager
-def server(arguments: list[str], port: int, model: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Running and ready; stopped at the end."""
+def server(arguments: list[str], port: int, model: str) -> Iterator[Measured]:
+    """Running and ready; stopped at the end. Raises `RuntimeError` with its last words when it does not come up."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "KSERVE_LOGLEVEL": "WARNING"}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                connection = HTTPConnection("127.0.0.1", port, timeout=1)
-                connection.request("GET", f"/v1/models/{model}")
-                if connection.getresponse().status == 200:
-                    break
-            except OSError:
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=said, stderr=said)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not is_ready(port, model):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    said.seek(0)
+                    raise RuntimeError(f"{model} did not come up:\n{said.read()[-2000:].decode()}")
                 time.sleep(0.05)
-        else:
-            raise RuntimeError(f"{arguments[0]} did not come up")
-        yield process
+            yield Measured(psutil.Process(process.pid), port, model)
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+
+
+def is_ready(port: int, model: str) -> bool:
+    """Whether the model answers for itself."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/v1/models/{model}")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
     finally:
-        process.terminate()
-        process.wait(30)
+        connection.close()
 
 
-def assert_equal(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
-    """Every probability of every request."""
+def check_equal(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> float:
+    """The largest difference of two probabilities. Raises AssertionError when the answers are not the same."""
+    worst = 0.0
     for mine, peer in zip(ours, theirs, strict=True):
-        assert list(mine) == list(peer) or sorted(mine) == sorted(peer)
-        worst = max(abs(mine[item] - peer[item]) for item in mine)
-        assert worst <= TOLERANCE, worst
+        assert list(mine) == list(peer), "items in another order"
+        worst = max(worst, *(abs(mine[item] - peer[item]) for item in mine))
+    assert worst <= TOLERANCE, worst
+    return worst
 
 
-class _Nowhere:
-    def put(self, exposure: object, scores: object) -> bool:
+class Nowhere:
+    """An exposure log that drops what it gets."""
+
+    def put(self, exposure: object, scores: object) -> bool:  # noqa: ARG002 - the port's signature
+        """See `ExposureLog`."""
         return True
 
 
-def exposure_cost(settings: ServeSettings, bodies: list[dict[str, Any]], events: Path) -> tuple[float, float]:
-    """CPU of the whole process a request, in ms: with the log and without, in turns."""
-    bundle = load_bundle(settings.storage_uri)
-    reader = OnlineReader(online_store(settings.online, "retail"), feature_service(bundle))
-    identity = Identity("retail", settings.salt, "1", "bench")
-    from prometheus_client import CollectorRegistry
+@dataclass
+class Timed:
+    """A data plane with the CPU seconds that the whole process spent on it."""
 
-    metrics = [ServingMetrics(CollectorRegistry()) for _ in range(3)]
-    writer = ExposureWriter(ParquetEventLog(events / "bench"), SequenceFile(events / "numbers", "bench"), metrics[2])
-    planes = [
-        DataPlane(identity, bundle, reader, log, one, accept_event_time=True)
-        for log, one in ((writer, metrics[0]), (_Nowhere(), metrics[1]))
-    ]
-    asked = [parse_instance(body, "x") for body in bodies]
-    spent = [0.0, 0.0]
-    for _ in range(ROUNDS):
-        for position, plane in enumerate(planes):
-            began = time.process_time()
-            for one in asked:
-                plane.answer(one, Caller())
-            time.sleep(0.3)  # what was put last is written, too
-            spent[position] += time.process_time() - began
+    plane: DataPlane
+    seconds: float = 0.0
+
+
+def exposure_cost(settings: ServeSettings, bodies: list[Body], rounds: int) -> tuple[float, float]:
+    """CPU ms a request in the data plane, its writing thread included: with the log and without, in turns."""
+    metrics = ServingMetrics(CollectorRegistry())
+    log, sequence = ParquetEventLog(settings.events / "cost"), SequenceFile(settings.events / "numbers", "bench")
+    writer = ExposureWriter(log, sequence, metrics)
+    both = Timed(plane(settings, writer)), Timed(plane(settings, Nowhere()))
+    asked = [parse_instance(body, "instances[0]") for body in bodies]
+    for one in both:
+        spend(one, asked)
+        one.seconds = 0.0
+    for _ in range(rounds):
+        for one in both:
+            spend(one, asked)
     writer.close()
-    return tuple(1e3 * one / (ROUNDS * len(asked)) for one in spent)  # type: ignore[return-value]
+    sequence.close()
+    logged, unlogged = (1e3 * one.seconds / (rounds * len(asked)) for one in both)
+    return logged, unlogged
+
+
+def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
+    """The data plane of the predictor with another log."""
+    bundle = load_bundle(settings.storage_uri)
+    reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
+    identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
+    return DataPlane(
+        identity, bundle, reader, log, ServingMetrics(CollectorRegistry()), accept_event_time=True,
+        covariates=settings.covariates,
+    )  # fmt: skip
+
+
+def spend(one: Timed, asked: Sequence[Any]) -> None:
+    """Answers all, and waits until what was put is written."""
+    began = time.process_time()
+    for request in asked:
+        one.plane.answer(request, Caller())
+    time.sleep(FLUSHED_SECONDS)
+    one.seconds += time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Servers:
 @contextmanager
 def running(problem: str, folder: Path) -> Iterator[Servers]:
     """Raises `Unavailable` with the last lines of its log when one does not come up."""
-    http, outcomes = _free_ports(2)
+    http, outcomes = free_ports(2)
     endpoint, collector = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{outcomes}"
     began = time.perf_counter()
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def running(problem: str, folder: Path) -> Iterator[Servers]:
 @contextmanager
 def collecting(problem: str, folder: Path) -> Iterator[str]:
     """A collector alone; its address. Raises as `running` does."""
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     log = folder / "collect.log"
     with _server(("collect", problem, "--accept-event-time", "--port", str(port)), log) as process:
         _wait(f"http://127.0.0.1:{port}/healthz", process, log)
@@ -85,7 +85,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise Unavailable(f"{' '.join(map(str, process.args[2:]))} did not come up", cause=log.read_text()[-1500:])  # type: ignore[index]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on; taken all at once, so that they differ."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
