@@ -27,6 +27,7 @@ STEPS = (
     "serve",
     "replay",
     "trace",
+    "rollouts",
 )
 
 

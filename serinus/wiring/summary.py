@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from serinus.core.card import Problem
+from serinus.core.rollout.record import RolloutRecord
 from serinus.core.run import RunRecord, StepRecord
 
 
@@ -41,6 +42,9 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
             "bundle_hash": registered.get("bundle_hash"),
         },
         "replay": _replay(record.facts("replay")),
+        "rollouts": [
+            RolloutRecord.model_validate(one).summary() for one in record.facts("rollouts").get("rollouts", [])
+        ],
         "ids": dict(record.ids),
         "failure": failure.error.model_dump() if failure and failure.error else None,
     }

@@ -182,5 +182,6 @@ def test_the_summary_of_a_run_that_failed_early_invents_nothing(renewal_project:
     found = summarize(Journal(renewal_project / ".serinus", "renewal", "job-1").read(), card)
     assert found["candidates"] == []
     assert found["gates"] == []
+    assert found["rollouts"] == []
     assert found["model"] == {"name": None, "version": None, "bundle_hash": None}
     assert found["failure"]["headline"] == "no rows"

@@ -1,0 +1,54 @@
+"""Records of a service's rollouts, from its stores to the run's summary."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serinus.core.card import Problem
+from serinus.core.rollout.record import Counted
+from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.words import Phase
+from serinus.core.run import RunRecord, StepRecord
+from serinus.core.stats.reading import Reading
+from serinus.rollout.local_store import LocalRollouts
+from serinus.wiring.journal import write_atomically
+from serinus.wiring.rollout_record import rollout_records
+from serinus.wiring.summary import summarize
+
+
+def spec(card: Problem, version: int) -> RolloutSpec:
+    return RolloutSpec(
+        name=f"renewal-v{version}",
+        service="renewal",
+        stable=Revision(name="renewal-v1", version="1", storage_uri="file:///1"),
+        candidate=Revision(name=f"renewal-v{version}", version=str(version), storage_uri="file:///2"),
+        seed=7,
+        policy=card.operation.rollout,
+        kpis=card.requirements.kpis,
+        created_at=1e9 + version,
+    )
+
+
+def no_looks(spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
+    assert spec.name == state.name
+    return ()
+
+
+def test_every_rollout_of_a_service_reaches_the_summary(tmp_path: Path, renewal_card: Problem) -> None:
+    store = LocalRollouts(tmp_path, write_atomically)
+    assert rollout_records(store, no_looks) == ()
+    for version in (3, 2):
+        store.create(spec(renewal_card, version))
+    first = store.state("renewal-v2")
+    store.save(first.changed(phase=Phase.ABORTED, started_at=1e9, ended_at=1e9 + 5, reason="aborted", written=1), first)
+    records = rollout_records(store, no_looks, Counted(planned={"renewal-v3": 900}))
+    assert [(one.name, one.outcome, one.planned_units) for one in records] == [
+        ("renewal-v2", Phase.ABORTED, None),
+        ("renewal-v3", Phase.QUEUED, 900),
+    ]
+    facts = {"rollouts": [one.model_dump(mode="json") for one in records]}
+    step = StepRecord(name="rollouts", status="ok", started_at=datetime(2026, 1, 1, tzinfo=UTC), seconds=1, facts=facts)
+    run = RunRecord(problem="renewal", pipeline_run="r", steps=(step,))
+    assert summarize(run, renewal_card)["rollouts"] == [one.summary() for one in records]
