@@ -12,11 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome
-from serinus.report import plots
+from serinus.report import plots, rollouts
 from serinus.report.svg import bars
 from serinus.training.results import Evaluation
 
@@ -35,12 +36,16 @@ _ORDER = {Outcome.ERROR: 0, Outcome.FAIL: 1, Outcome.NOT_APPLICABLE: 2, Outcome.
 
 def render(run: RunRecord) -> str:
     """The page as text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["n"] = lambda value: f"{value:,}" if isinstance(value, int) else value
-    folder = resources.files("serinus.report")
-    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
-    style = folder.joinpath("page.css").read_text(encoding="utf-8")
-    return template.render(style=style, **_model(run))
+    style = Markup(_text("page.css"))  # noqa: S704 - our own file; escaped, its quotes and arrows would mean nothing
+    return environment.get_template("page.html").render(style=style, **_model(run))
+
+
+def _text(name: str) -> str:
+    return resources.files("serinus.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def write(run: RunRecord, path: Path) -> None:
@@ -72,6 +77,7 @@ def _model(run: RunRecord) -> dict[str, Any]:
         "plots": _plots(evaluation) if evaluation else [],
         "importance": plots.importance(evaluation) if evaluation else "",
         "replay": _replay(run),
+        "rollouts": rollouts.section(run),
         "timing": plots.timing(run.steps) if run.steps else "",
         "seconds": sum(step.seconds for step in run.steps),
         "imports": sum(step.import_seconds for step in run.steps),

@@ -67,8 +67,13 @@ def around(title: str, values: Sequence[float], *, log: bool = False, pad: float
 
 def chart(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Markup:
     """A plot with axes, grid and legend."""
-    body = "".join([_grid(x, y), *(_draw(one, place, x, y) for place, one in enumerate(series)), _axis_titles(x, y)])
-    return _figure(title, body, _legend(series))
+    return framed(title, x, y, "".join(_draw(one, place, x, y) for place, one in enumerate(series)), _legend(series))
+
+
+def framed(title: str, x: Axis, y: Axis, body: str, legend: str = "", *, height: int = HEIGHT) -> Markup:
+    """A plot with axes and grid around `body`: SVG whose texts are escaped, placed by `spot` for the same height."""
+    parts = (_grid(x, y, height), body, _axis_titles(x, y, height))
+    return _figure(title, "".join(parts), legend, height=height)
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, str]], *, split: Sequence[float] = ()) -> Markup:
@@ -84,7 +89,8 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, split: Sequence[
         if split:
             parts.append(f'<rect class="part" x="160" y="{y + 4}" width="{210 * split[place] / top:.1f}" height="15"/>')
         parts.append(f'<text x="{166 + width:.1f}" y="{y + 16}">{escape(text)}</text>')
-    return _figure(title, "".join(parts), "", height=len(rows) * height + 4, width=460)
+    width = 376 + 7 * max(10, *(len(text) for _, _, text in rows))
+    return _figure(title, "".join(parts), "", height=len(rows) * height + 4, width=width)
 
 
 def _figure(title: str, body: str, legend: str, *, width: int = WIDTH, height: int = HEIGHT) -> Markup:
@@ -95,7 +101,7 @@ def _figure(title: str, body: str, legend: str, *, width: int = WIDTH, height: i
 
 
 def _draw(one: Series, place: int, x: Axis, y: Axis) -> str:
-    points = [_point(px, py, x, y) for px, py in one.points]
+    points = [spot(px, py, x, y) for px, py in one.points]
     style = f"s{place % 5}"
     if not one.marks:
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
@@ -109,29 +115,30 @@ def _draw(one: Series, place: int, x: Axis, y: Axis) -> str:
     )
 
 
-def _point(px: float, py: float, x: Axis, y: Axis) -> tuple[float, float]:
-    across, down = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+def spot(px: float, py: float, x: Axis, y: Axis, height: int = HEIGHT) -> tuple[float, float]:
+    """Where a value is drawn, in the units of the plot."""
+    across, down = WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
     return _LEFT + across * x.place(px), _TOP + down * (1 - y.place(py))
 
 
-def _grid(x: Axis, y: Axis) -> str:
+def _grid(x: Axis, y: Axis, height: int) -> str:
     parts = []
     for tick in x.ticks():
-        across = _point(tick, y.low, x, y)[0]
-        parts.append(f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{across:.1f}" y="{HEIGHT - _BOTTOM + 17}" text-anchor="middle">{tick:.4g}</text>')
+        across, bottom = spot(tick, y.low, x, y, height)
+        parts.append(f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{_TOP}" y2="{bottom:.0f}"/>')
+        parts.append(f'<text x="{across:.1f}" y="{bottom + 17:.0f}" text-anchor="middle">{tick:.4g}</text>')
     for tick in y.ticks():
-        down = _point(x.low, tick, x, y)[1]
+        down = spot(x.low, tick, x, y, height)[1]
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{down:.1f}" y2="{down:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{down + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
     return "".join(parts)
 
 
-def _axis_titles(x: Axis, y: Axis) -> str:
+def _axis_titles(x: Axis, y: Axis, height: int) -> str:
     middle = _LEFT + (WIDTH - _LEFT - _RIGHT) / 2
     return (
-        f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x.title)}</text>'
-        f'<text class="axis" transform="translate(14 {_TOP + (HEIGHT - _TOP - _BOTTOM) / 2}) rotate(-90)" '
+        f'<text class="axis" x="{middle}" y="{height - 8}" text-anchor="middle">{escape(x.title)}</text>'
+        f'<text class="axis" transform="translate(14 {_TOP + (height - _TOP - _BOTTOM) / 2}) rotate(-90)" '
         f'text-anchor="middle">{escape(y.title)}</text>'
     )
 

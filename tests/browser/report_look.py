@@ -25,11 +25,17 @@ PROBE = """<body style="margin:0"><iframe id="f" style="border:0;width:%dpx;heig
 const frame = document.getElementById("f");
 frame.srcdoc = %s;
 frame.onload = () => {
-  const page = frame.contentDocument.documentElement;
+  const inside = frame.contentDocument, page = inside.documentElement;
+  const count = selector => inside.querySelectorAll(selector).length;
+  // What is folded away must fit, too.
+  inside.querySelectorAll("details").forEach(one => one.open = true);
   document.getElementById("o").textContent = "SIZE " + JSON.stringify({
     scroll: page.scrollWidth, client: page.clientWidth, height: page.scrollHeight,
-    sections: frame.contentDocument.querySelectorAll("section").length,
-    plots: frame.contentDocument.querySelectorAll("figure svg").length});
+    sections: count("section"), plots: count("figure svg"), styled: Number(
+      frame.contentWindow.getComputedStyle(inside.body).fontFamily.includes("Segoe UI")),
+    rollouts: count("article.rollout"), verdicts: count("article.rollout .verdict:not(:empty)"),
+    rollout_plots: count("article.rollout figure svg"), intervals: count("article.rollout svg.interval"),
+    decisions: count("article.rollout details:last-of-type tbody tr")});
 };
 </script></body>"""
 
@@ -47,11 +53,17 @@ def main(arguments: list[str]) -> int:
             picture(html, width, found[width]["height"], keep / f"report-{width}.png")
     failed = bool(outside) or len(html) > 500_000
     for width, size in found.items():
-        fits = size["scroll"] <= size["client"] and size["sections"] > 0
+        fits = size["scroll"] <= size["client"] and size["sections"] > 0 and bool(size["styled"]) and told(size)
         failed |= not fits
         sys.stdout.write(f"{'ok  ' if fits else 'FAIL'} {width} px: {size}\n")
     sys.stdout.write(f"{'FAIL' if outside else 'ok  '} outside references: {outside or 'none'}; {len(html):,} bytes\n")
     return int(failed)
+
+
+def told(size: dict[str, int]) -> bool:
+    """Every rollout has its verdict and a line of its log; where KPIs were judged, there are plots of them."""
+    verdicts, logs = size["verdicts"] == size["rollouts"], size["decisions"] >= size["rollouts"]
+    return verdicts and logs and bool(not size["intervals"] or size["rollout_plots"])
 
 
 def measure(html: str, width: int) -> dict[str, int]:

@@ -141,6 +141,12 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert len(html) < 250_000
 
 
+def test_the_style_is_not_escaped() -> None:
+    style = render(_run(None)).split("<style>")[1].split("</style>")[0]
+    assert '"Segoe UI"' in style
+    assert "figure > svg" in style
+
+
 def test_writing_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep/report.html"
     write(_run(None), target)
