@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from serinus.core.rollout.record import KpiFigures, KpiPath, Point, RolloutRecord
 from serinus.core.rollout.words import Stage
-from serinus.report.svg import HEIGHT, WIDTH, Axis, framed, spot
+from serinus.report.svg import WIDTH, Axis, framed, spot
 
 _LOW = 230
 # A bar's scale, so that bars can be compared; what is beyond is drawn as an arrow.
@@ -200,6 +200,10 @@ def _block(start: float, end: float, value: float, name: str, x: Axis, y: Axis) 
 
 
 def _note(start: float, end: float, text: str, x: Axis, y: Axis, value: float = 100.0) -> str:
-    across, top = spot((start + end) / 2, value, x, y, _LOW)
-    inside = min(max(across, spot(x.low, 0, x, y)[0] + 14), WIDTH - 30)
-    return f'<text x="{inside:.1f}" y="{min(top + 16, HEIGHT):.1f}" text-anchor="middle">{escape(text)}</text>'
+    """In the middle of a block, or from its nearer edge where the block is narrow."""
+    left, top = spot(start, value, x, y, _LOW)
+    right = spot(end, value, x, y, _LOW)[0]
+    across, anchor = (left + right) / 2, "middle"
+    if right - left < 8 * len(text):
+        across, anchor = (left + 4, "start") if left < WIDTH / 2 else (right - 2, "end")
+    return f'<text x="{across:.1f}" y="{top + 16:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
