@@ -37,8 +37,50 @@ def conditions(summary: dict[str, Any]) -> list[tuple[str, bool, Any]]:
         ("a hit among 5 is not saturated", chosen["any_hit_at_5"] <= 0.9, chosen["any_hit_at_5"]),
         ("critical gates", all(g["verdict"] in ("pass", "not_applicable") for g in critical), len(critical)),
         ("a version is registered", bool(summary["model"]["version"]), summary["model"]),
+        *replayed(summary["replay"]),
+        *rolled_out(summary["rollouts"]),
         ("no failure", summary["failure"] is None, summary["failure"]),
         ("largest process under 5 GB", summary["peak_mb"] < 5_000, summary["peak_mb"]),
+    ]
+
+
+def replayed(replay: dict[str, Any]) -> list[tuple[str, bool, Any]]:
+    """The replay of October's first visits."""
+    hits, baselines = replay["hits_at_10"], replay["baselines"]
+    return [
+        ("replayed visits", replay["visits"] == 300 and replay["failed"] == 0, (replay["visits"], replay["failed"])),
+        ("hits of the replay beat every baseline", all(hits > one for one in baselines.values()), (hits, baselines)),
+        ("latency is told", set(replay["latency_ms"]) == {"p50", "p99"}, replay["latency_ms"]),
+    ]
+
+
+def rolled_out(rollouts: list[dict[str, Any]]) -> list[tuple[str, bool, Any]]:
+    """One promotion, a rejection in shadow before a user sees it, and a rollback at the weight."""
+    told = [(one["outcome"], one["decided_by"], one["decided_in"]) for one in rollouts]
+    good, unseen, live = rollouts
+    harm = {kpi["name"] for kpi in live["kpis"] if kpi["role"] == "guardrail"}
+    failed = sum(step["failed"] for one in rollouts for step in one["steps"])
+    return [
+        ("the better version is promoted", good["outcome"] == "promoted" and good["decided_in"] == "weight", told[0]),
+        ("by its goal", good["decided_by"] == "hits_at_10", good["decided_by"]),
+        (
+            "the wrong item is rejected in shadow",
+            (unseen["outcome"], unseen["decided_in"]) == ("rolled_back", "shadow"),
+            told[1],
+        ),
+        ("no user saw it", all(step["weight"] == 0 for step in unseen["steps"]), unseen["steps"]),
+        (
+            "the lost correction is rolled back at the weight",
+            (live["outcome"], live["decided_in"]) == ("rolled_back", "weight"),
+            told[2],
+        ),
+        ("by log loss or calibration", live["decided_by"] in {"log_loss", "calibration"} & harm, live["decided_by"]),
+        ("no request failed", failed == 0, failed),
+        (
+            "plans are told",
+            all(one["planned_units"] and one["used_units"] for one in rollouts),
+            [(one["planned_units"], one["used_units"]) for one in rollouts],
+        ),
     ]
 
 

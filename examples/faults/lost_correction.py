@@ -1,8 +1,8 @@
 """A predictor with a fault in serving: the correction for sampled negatives is lost, so probabilities are too high.
 
-`lost_correction.py SETTINGS`, as `serinus.wiring.serve` is started. The ranking stays as good as it was. The fault begins
-when the file named by FAULT_BEGINS_WITH appears: as after a push of a configuration that is read while serving, long
-after every gate and the shadow have passed.
+`lost_correction.py SETTINGS`, as `serinus.wiring.serve` is started. The ranking stays as good as it was. The fault
+begins when the file named by FAULT_BEGINS_WITH appears: as after a push of a configuration that is read while serving,
+long after every gate and the shadow have passed.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 
 from serinus.features.batch import Batch
 from serinus.features.transforms import Matrix
-from serinus.serving.stages import LookedUp, Stages
+from serinus.serving.stages import LookedUp, Stages, Transform
 from serinus.wiring.serve import main
 
 
@@ -35,7 +35,8 @@ def _transform(stages: Stages, found: LookedUp) -> Matrix:
 
 def history_columns(stages: Stages) -> list[int]:
     """Inputs that join a customer's history with the item."""
-    names = getattr(stages.transform, "names", ())
+    transform = stages.transform
+    names = transform.names if isinstance(transform, Transform) else ()
     return [position for position, name in enumerate(names) if name.startswith("x_")]
 
 

@@ -1,5 +1,6 @@
-"""`make demo`: pipeline, lookup, serving, a replay of October's first visits, and a trace; one report, one summary.
+"""`make demo`: pipeline, lookup, serving, a replay of October's first visits, a trace, and three rollouts that decide.
 
+One report, one summary.
 Invariant: everything it prints or writes comes from the run it made; interrupted, it goes on where it was, and a change
 of code or data starts afresh.
 """
@@ -30,6 +31,8 @@ from serinus.wiring.summary import summarize
 PROBLEM = "retail"
 LOOKUP = ("--customer", "12347", "--items", "85123A,22423")
 VISITS = 300
+# The first serves at once, the second is rolled out against it.
+REGISTER = "linear,chosen"
 SOURCES = ("serinus", "components", "pipelines", "feature_repo", "problems")
 
 
@@ -86,9 +89,14 @@ def main(arguments: list[str]) -> int:
     run, resumed = _run_name(project, project.home / "demo")
     demo = Demo(project, run, started, max(time.time() - started, 0.0))
     try:
-        code = _serinus("pipeline", "run", PROBLEM, "--resume" if resumed else "--name", run)
+        if not resumed:
+            _set_aside(project, run)
+        named = ("--resume" if resumed else "--name", run)
+        code = _serinus("pipeline", "run", PROBLEM, "--register", REGISTER, *named)
         code = code or demo.step("lookup", lambda: (_serinus("features", "lookup", PROBLEM, *LOOKUP), {}))
         code = code or _serve_and_replay(demo)
+        code = code or demo.step("rollouts", lambda: (0, _roll_out(demo)))
+        code = code or _serinus("rollout", "history", PROBLEM)
     except SerinusError as fault:
         sys.stderr.write(f"{fault.headline}\n{fault.cause}\n")
         code = fault.exit_code
@@ -97,6 +105,24 @@ def main(arguments: list[str]) -> int:
         (demo.folder / "state.json").unlink(missing_ok=True)
         sys.stdout.write(f"report: {demo.folder / 'report.html'}\nsummary: {demo.folder / 'summary.json'}\n")
     return code
+
+
+def _set_aside(project: Project, run: str) -> None:
+    """An earlier demo's service, with its events and rollouts: this demo starts with a service of its own."""
+    for place in (f"services/{PROBLEM}.json", f"services/{PROBLEM}", f"events/{PROBLEM}"):
+        path = project.home / place
+        if path.exists():
+            kept = project.home / "before" / run / place
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(kept)
+
+
+def _roll_out(demo: Demo) -> dict[str, Any]:
+    """See `serinus.wiring.demo_rollouts`."""
+    from serinus.wiring.demo_rollouts import DemoRollouts
+
+    card = demo.project.problem(PROBLEM).card
+    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts", VISITS).run()
 
 
 def _serve_and_replay(demo: Demo) -> int:

@@ -40,6 +40,11 @@ class RolloutPlan:
         each = [one.units_p80 if most else one.units_p50 for one in found]
         return None if not each or None in each else round(sum(one for one in each if one is not None))
 
+    def by_step(self, kpi: str, decision: str = "non_inferior") -> dict[int, int]:
+        """Units in half of the runs by step, where that is finite."""
+        found = [one for one in self.rows if one.kpi == kpi and one.decision == decision]
+        return {one.step: round(one.units_p50) for one in found if one.units_p50 is not None}
+
 
 def expected_units(project: Project, problem: str) -> dict[str, int]:
     """Units that each goal will take in half of the runs when nothing changes; empty while nothing was measured."""

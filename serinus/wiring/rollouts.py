@@ -110,11 +110,6 @@ def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]
             made.stop()
 
 
-def reader(project: Project, problem: str) -> ServiceController:
-    """For looking only: its arms are not started by reading."""
-    return _host(project, problem, Hosting()).controller
-
-
 def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
     service, card = service_of(project, problem), project.problem(problem).card
     place = places(project, problem)

@@ -1,0 +1,189 @@
+"""The demo's rollouts: a better version is promoted, and two faulty revisions of it are rolled back.
+
+Invariant: nothing here decides; the demo says what is wanted, sends recorded visits, and tells what came of it beside
+what the plan had said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serinus.core.card import Problem
+from serinus.core.rollout.record import Counted
+from serinus.core.rollout.words import StepKind
+from serinus.core.run import RunRecord
+from serinus.rollout.service import ServiceView
+from serinus.wiring.demo_servers import collecting
+from serinus.wiring.journal import write_atomically
+from serinus.wiring.project import Project
+from serinus.wiring.replay import ReplayWish
+from serinus.wiring.rollout_plan import plan_rollout
+from serinus.wiring.rollout_record import rollout_records
+from serinus.wiring.rollout_replay import Played, Watchers, replay_rollouts
+from serinus.wiring.rollout_start import want
+from serinus.wiring.rollouts import Hosted, Hosting, hosted, wanted
+
+TICK_EVERY = 25
+# Far more than any plan says: the replay ends with the verdict.
+MOST_PASSES = 25
+FAULT_FILE = "FAULT_BEGINS_WITH"
+WRONG_ITEM, LOST_CORRECTION = "examples/faults/wrong_item.py", "examples/faults/lost_correction.py"
+TOLD = "rollouts.json"
+
+
+def _nothing(view: ServiceView) -> None:
+    """The watcher that does nothing."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One rollout of the demo: the entry point that serves the wanted version, and the effect its plan assumes."""
+
+    title: str
+    predictor: str = ""
+    effect: float = 0.0
+    on_tick: Callable[[ServiceView], None] = _nothing
+
+
+@dataclass(frozen=True)
+class DemoRollouts:
+    """What the demo's rollouts need: the project, the demo's folder, and how many visits a pass has."""
+
+    project: Project
+    card: Problem
+    record: RunRecord
+    folder: Path
+    visits: int
+
+    def run(self) -> dict[str, Any]:
+        """All of them, one after the other; facts of the step. What has ended in an earlier try is not repeated."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begins = self.folder / "fault-begins"
+        begins.unlink(missing_ok=True)
+        with (
+            _environment(FAULT_FILE, str(begins)),
+            collecting(self.card.name, self.folder) as collector,
+            hosted(self.project, self.card.name, Hosting(event_time=True)) as host,
+        ):
+            for case in self._cases(begins):
+                self._one(case, collector, host)
+            records = rollout_records(host.ports.store, host.controller.engine.readings, self._counted())
+        return {"rollouts": [one.model_dump(mode="json") for one in records]}
+
+    def _cases(self, begins: Path) -> tuple[_Case, ...]:
+        return (
+            _Case("the chosen version against the linear one", effect=self._gain()),
+            _Case("a faulty revision: features of the wrong item", WRONG_ITEM),
+            _Case(
+                "a faulty revision: a correction that is lost once users see it",
+                LOST_CORRECTION,
+                on_tick=lambda view: _begin_fault(view, begins),
+            ),
+        )
+
+    def _gain(self) -> float:
+        """How much better the chosen candidate was than the linear one on the validation window."""
+        found = self.record.facts("evaluate")["evaluation"]
+        hits = {one["name"]: one["validation_metrics"]["hits_at_10"] for one in found["models"]}
+        linear = next(one["name"] for one in found["models"] if one["kind"] == "linear")
+        return float(hits[found["chosen"]] / hits[linear] - 1)
+
+    def _one(self, case: _Case, collector: str, host: Hosted) -> None:
+        problem, options = self.card.name, f" --predictor {case.predictor}" if case.predictor else ""
+        asked = want(self.project, problem, "", case.predictor) if case.predictor else wanted(self.project, problem)
+        _say(f"\n$ serinus rollout start {problem}{options}\n{case.title}: {asked.rollout}")
+        if host.controller.settled():
+            return
+        goal = next(kpi.name for kpi in self.card.requirements.kpis if kpi.role == "goal")
+        plan = plan_rollout(self.project, problem, {goal: case.effect})
+        half, most = plan.units(goal), plan.units(goal, most=True)
+        _say(f"plan, if {goal} differs by {100 * case.effect:+.1f} %: {half} units in half of the runs, {most} in 80 %")
+        wish = ReplayWish(problem, f"{asked.rollout}-{time.time_ns()}", self.visits, MOST_PASSES, "", collector)
+        watchers = Watchers(on_tick=_both(_Lines(), case.on_tick))
+        played = replay_rollouts(self.project, wish, host, watchers, every=TICK_EVERY, name=asked.rollout)
+        self._remember(asked.rollout, {"planned": half, "planned_by_step": plan.by_step(goal)}, played)
+        records = rollout_records(host.ports.store, host.controller.engine.readings, self._counted())
+        told = next(one for one in records if one.name == asked.rollout)
+        by = f" by {told.decided_by} in {told.decided_in}" if told.decided_by else ""
+        _say(
+            f"{told.outcome}{by}: planned {half} units, used {told.used_units}; "
+            f"{played.sent} requests, {played.failed} failed"
+        )
+
+    def _remember(self, name: str, planned: dict[str, Any], played: Played) -> None:
+        failed = {str(step): count for (rollout, step), count in played.failed_by_step.items() if rollout == name}
+        told = self._read() | {name: {**planned, "failed": failed}}
+        write_atomically(self.folder / TOLD, json.dumps(told, indent=1) + "\n")
+
+    def _counted(self) -> Counted:
+        told = self._read()
+        return Counted(
+            failed={(name, int(step)): n for name, one in told.items() for step, n in one["failed"].items()},
+            planned={name: one["planned"] for name, one in told.items() if one["planned"]},
+            planned_by_step={
+                (name, int(step)): n for name, one in told.items() for step, n in one["planned_by_step"].items()
+            },
+        )
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / TOLD
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
+
+
+class _Lines:
+    """A line when the rollout enters a step or decides."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def __call__(self, view: ServiceView) -> None:
+        state = view.rollout
+        if state is None:
+            return
+        for entry in state.log[self._seen :]:
+            if entry.event != "look":
+                _say(f"  step {entry.step} {entry.verdict}: {entry.reason}")
+        self._seen = len(state.log)
+
+
+def _begin_fault(view: ServiceView, file: Path) -> None:
+    """Once users are on the canary."""
+    state = view.rollout
+    if state is not None and state.steps and state.steps[-1].kind is StepKind.WEIGHT:
+        file.touch()
+
+
+def _both(first: Callable[[ServiceView], None], second: Callable[[ServiceView], None]) -> Callable[[ServiceView], None]:
+    def call(view: ServiceView) -> None:
+        first(view)
+        second(view)
+
+    return call
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """What the arms' processes inherit."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
