@@ -26,6 +26,8 @@ _INPUTS = b"serinus.inputs"
 _SUFFIX = ".parquet"
 # A temporary file as old as this belongs to nobody who still writes.
 _STALE_SECONDS = 600.0
+# Bytes of rows up to which a segment is written as it is.
+_SMALL = 1 << 16
 
 
 class ParquetEventLog:
@@ -116,7 +118,10 @@ class ParquetEventLog:
     def _publish(self, stream: Stream, name: str, table: pa.Table, inputs: tuple[str, ...]) -> Segment:
         labelled = table.cast(SCHEMAS[stream]).replace_schema_metadata({_INPUTS: json.dumps(inputs).encode()})
         sink = pa.BufferOutputStream()
-        pq.write_table(labelled, sink, compression="zstd")
+        # Probabilities are all different, and a few rows get no smaller: neither is worth the time before the answer.
+        names = [one.name for one in labelled.schema if one.name != "probabilities"]
+        compression = "zstd" if labelled.nbytes > _SMALL else "none"
+        pq.write_table(labelled, sink, compression=compression, use_dictionary=names)
         try:
             self._disk.publish(self._path(stream, name), sink.getvalue().to_pybytes())
         except OSError as fault:
