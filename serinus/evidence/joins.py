@@ -17,6 +17,8 @@ from serinus.evidence.state import State, StateFolder
 Bools = NDArray[np.bool_]
 # A request retried within this time is recognized as one.
 RETRY_SECONDS = 86_400.0
+# Scores may wait for an exposure that a kill kept from coming; as many as one run reads at a time are enough.
+MOST_LEFT = 10_000
 KEPT = (
     "id", "request_id", "revision", "version", "arm", "entity", "unit", "bucket", "bucket_check", "at", "as_of",
     "cold_start", "latency_ms", "error", "covariates",
@@ -34,12 +36,18 @@ OUTCOME_TYPES = {
 }  # fmt: skip
 
 
+def no_open_rows() -> pa.Table:
+    """An empty table with the columns of an exposure that is still open."""
+    types = {**EXPOSURE_TYPES, **LISTS, "closed_groups": pa.int64()}
+    return pa.table({name: pa.array([], type=types[name]) for name in OPEN})
+
+
 class Known:
     """Ids that were reduced before, read from the KPI files that can hold them."""
 
     def __init__(self, folder: StateFolder, state: State) -> None:
         self._folder, self._files = folder, state.kpi_files
-        self._columns: dict[tuple[str, str], pa.ChunkedArray] = {}
+        self._columns: dict[tuple[str, str], pa.Array] = {}
 
     def among(self, exposures: pa.Table) -> set[str]:
         """Those of the exposures' ids that are in a KPI file already."""
@@ -51,7 +59,7 @@ class Known:
         for one in self._files:
             if one.first <= high and one.last >= low:
                 ids = self._column(one.name, "id")
-                found.update(exposures["id"].filter(pa.array(is_in(exposures["id"], ids))).to_pylist())
+                found.update(ids.filter(pa.array(is_in(ids, exposures["id"]))).to_pylist())
         return found
 
     def requests(self, outcomes: pa.Table) -> Bools:
@@ -61,25 +69,44 @@ class Known:
             found |= is_in(outcomes["request_id"], self._column(one.name, "request_id"))
         return found
 
-    def _column(self, file: str, name: str) -> pa.ChunkedArray:
+    def _column(self, file: str, name: str) -> pa.Array:
         if (file, name) not in self._columns:
-            self._columns[file, name] = self._folder.get(file, [name])[name]
+            self._columns[file, name] = pc.unique(self._folder.get(file, [name])[name])
         return self._columns[file, name]
 
 
 class ScoresInStep:
-    """The side table, read in step with the exposures that need it."""
+    """The side table, read in step with the exposures that need it.
 
-    def __init__(self, log: EventLog, segments: list[Segment]) -> None:
+    A predictor writes scores before their exposures: a run that comes in between hands them on to the next as `held`.
+    """
+
+    def __init__(self, log: EventLog, segments: list[Segment], held: pa.Table | None) -> None:
         self._log, self._segments = log, list(segments)
-        self._held: pa.Table | None = None
+        self._held = held
+
+    def left(self, seen: set[int]) -> pa.Table:
+        """The last `MOST_LEFT` scores whose exposures have not come, by the hashes of the ids that have."""
+        while self._segments:
+            self._read_next()
+            self._held = self._unasked(seen)
+        return self._unasked(seen)
+
+    def _unasked(self, seen: set[int]) -> pa.Table:
+        if self._held is None:
+            return pa.table({})
+        keep = [hash(one) not in seen for one in self._held["id"].to_pylist()]
+        return self._held.filter(pa.array(keep, type=pa.bool_()))[-MOST_LEFT:]
+
+    def _read_next(self) -> None:
+        table = self._log.read(self._segments.pop(0))
+        self._held = table if self._held is None else pa.concat_tables([self._held, table])
 
     def join(self, exposures: pa.Table) -> pa.Table:
         """Exposures with items and probabilities as shown; empty lists where a request failed."""
         answered = exposures["id"].filter(pc.equal(exposures["error"], ""))
         while self._segments and not self._complete(answered):
-            table = self._log.read(self._segments.pop(0))
-            self._held = table if self._held is None else pa.concat_tables([self._held, table])
+            self._read_next()
         lists = {name: pa.array([[]] * len(exposures), type=kind) for name, kind in LISTS.items()}
         if self._held is not None:
             at = pc.index_in(exposures["id"], value_set=self._held["id"])
@@ -93,4 +120,5 @@ class ScoresInStep:
         return table.append_column("closed_groups", pa.array(np.zeros(len(table), dtype=np.int64)))
 
     def _complete(self, ids: pa.ChunkedArray) -> bool:
-        return self._held is not None and bool(is_in(ids, self._held["id"]).all())
+        enough = self._held is not None and len(self._held) >= len(ids)
+        return self._held is not None and enough and bool(is_in(ids, self._held["id"]).all())

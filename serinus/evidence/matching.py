@@ -7,6 +7,7 @@ the exposure's event time; so the verdict on it does not depend on when someone 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -33,25 +34,67 @@ class Pairs:
         return Pairs(np.concatenate([self.exposure, other.exposure]), np.concatenate([self.outcome, other.outcome]))
 
 
-def by_request(exposures: pa.Table, outcomes: pa.Table) -> Pairs:
+class Places:
+    """Where each text stands in a table. Looking some up takes the same time however long the table is."""
+
+    def __init__(self, texts: pa.ChunkedArray, rows: Ints) -> None:
+        """`rows`: the position of each text in its table."""
+        code = codes(texts)
+        order = np.argsort(code, kind="stable")
+        self._codes = {text: number for number, text in enumerate(pc.unique(texts).to_pylist())}
+        self._first = np.searchsorted(code[order], np.arange(len(self._codes) + 1))
+        self._rows = rows[order]
+
+    def pairs(self, exposures: pa.ChunkedArray) -> Pairs:
+        """All pairs of equal text, by exposure."""
+        code = np.array([self._codes.get(one, -1) for one in exposures.to_pylist()], dtype=np.int64)
+        found = np.flatnonzero(code >= 0)
+        first = self._first[code[found]]
+        counts = self._first[code[found] + 1] - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Pairs(np.repeat(found, counts), self._rows[np.repeat(first, counts) + within])
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """All outcomes of a reduction, looked up once for every chunk of exposures."""
+
+    table: pa.Table
+
+    @cached_property
+    def of_requests(self) -> Places:
+        """Outcomes that name a request."""
+        named = np.flatnonzero(pc.not_equal(self.table["request_id"], "").to_numpy(zero_copy_only=False))
+        return Places(self.table["request_id"].take(pa.array(named)), named)
+
+    @cached_property
+    def of_units(self) -> Places:
+        """Outcomes that name none."""
+        loose = np.flatnonzero(pc.equal(self.table["request_id"], "").to_numpy(zero_copy_only=False))
+        return Places(self.table["unit"].take(pa.array(loose)), loose)
+
+    def called(self, name: str, pairs: Pairs) -> Pairs:
+        """The pairs whose outcome has that name."""
+        names = self.table["name"].take(pa.array(pairs.outcome))
+        return pairs.where(pc.equal(names, name).to_numpy(zero_copy_only=False))
+
+
+def by_request(exposures: pa.Table, outcomes: Outcomes) -> Pairs:
     """Outcomes that name a request, with every exposure of it (a shadow has two)."""
-    named = np.flatnonzero(pc.not_equal(outcomes["request_id"], "").to_numpy(zero_copy_only=False))
-    asked = outcomes["request_id"].take(pa.array(named))
-    return _join(exposures["request_id"], asked, named)
+    return outcomes.of_requests.pairs(exposures["request_id"])
 
 
-def by_unit(exposures: pa.Table, outcomes: pa.Table, seconds: float) -> Pairs:
+def by_unit(exposures: pa.Table, outcomes: Outcomes, seconds: float) -> Pairs:
     """Outcomes without a request, with the exposures of their unit in the `seconds` before them."""
-    loose = np.flatnonzero(pc.equal(outcomes["request_id"], "").to_numpy(zero_copy_only=False))
-    pairs = _join(exposures["unit"], outcomes["unit"].take(pa.array(loose)), loose)
-    waited = column(outcomes, "as_of")[pairs.outcome] - column(exposures, "as_of")[pairs.exposure]
+    pairs = outcomes.of_units.pairs(exposures["unit"])
+    waited = column(outcomes.table, "as_of")[pairs.outcome] - column(exposures, "as_of")[pairs.exposure]
     return pairs.where((waited > 0) & (waited <= seconds))
 
 
-def in_time(pairs: Pairs, exposures: pa.Table, outcomes: pa.Table, seconds: float) -> Bools:
+def in_time(pairs: Pairs, exposures: pa.Table, outcomes: Outcomes, seconds: float) -> Bools:
     """For each pair whether the outcome happened and arrived before the exposure closed."""
     closes = column(exposures, "as_of")[pairs.exposure] + seconds
-    happened, arrived = column(outcomes, "as_of")[pairs.outcome], column(outcomes, "at")[pairs.outcome]
+    happened, arrived = column(outcomes.table, "as_of")[pairs.outcome], column(outcomes.table, "at")[pairs.outcome]
     return np.asarray((happened <= closes) & (arrived <= closes))
 
 
@@ -65,21 +108,6 @@ def codes(texts: pa.ChunkedArray) -> Ints:
     return np.asarray(texts.combine_chunks().dictionary_encode().indices.to_numpy(), dtype=np.int64)
 
 
-def is_in(values: pa.ChunkedArray, known: pa.ChunkedArray | pa.Array) -> Bools:
+def is_in(values: pa.ChunkedArray | pa.Array, known: pa.ChunkedArray | pa.Array) -> Bools:
     """For each value whether it is among the known ones."""
     return np.asarray(pc.is_in(values, value_set=known).to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def _join(left: pa.ChunkedArray, right: pa.ChunkedArray, right_rows: Ints) -> Pairs:
-    """All pairs of equal text; `right_rows` are the positions of `right` in its table."""
-    if len(left) == 0 or len(right) == 0:
-        return Pairs(np.empty(0, np.int64), np.empty(0, np.int64))
-    names = pc.unique(right)
-    left_code = pc.fill_null(pc.index_in(left, value_set=names), -1).to_numpy().astype(np.int64)
-    right_code = pc.index_in(right, value_set=names).to_numpy().astype(np.int64)
-    order = np.argsort(left_code, kind="stable")
-    first = np.searchsorted(left_code[order], right_code, "left")
-    last = np.searchsorted(left_code[order], right_code, "right")
-    counts = last - first
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return Pairs(order[np.repeat(first, counts) + within], np.repeat(right_rows, counts))

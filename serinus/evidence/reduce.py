@@ -15,11 +15,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serinus.core.events import Stream
-from serinus.evidence.joins import EXPOSURE_TYPES, KEPT, LISTS, OPEN, OUTCOME_TYPES, RETRY_SECONDS, Known, ScoresInStep
+from serinus.evidence.joins import (
+    EXPOSURE_TYPES,
+    KEPT,
+    LISTS,
+    OPEN,
+    OUTCOME_TYPES,
+    RETRY_SECONDS,
+    Known,
+    ScoresInStep,
+    no_open_rows,
+)
 from serinus.evidence.log import EventLog, Segment
-from serinus.evidence.matching import by_request, column
+from serinus.evidence.matching import Outcomes, by_request, column
 from serinus.evidence.plan import Group, KpiPlan
-from serinus.evidence.state import Counters, KpiFile, State, StateFolder, Written
+from serinus.evidence.state import Counters, Growing, KpiFile, State, StateFolder, Written
 from serinus.evidence.values import Chunk, label_pairs, values
 
 CHUNK_ROWS = 10_000
@@ -32,12 +42,13 @@ class _Run:
     """One reduction under way."""
 
     now: float
-    outcomes: pa.Table
+    outcomes: Outcomes
     new_outcomes: Bools
     used: Bools
+    closed: Growing
+    open: Growing
     seen: set[int] = field(default_factory=set)  # hashes of ids: a million texts would be 150 MB
-    closed: list[pa.Table] = field(default_factory=list)
-    open: list[pa.Table] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)  # event times that bound the rows closed
     writers: dict[str, Written] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -54,11 +65,13 @@ class KpiReducer:
     def reduce(self, now: float) -> Counters:
         """Reads what is new and closes what is due at `now` (epoch seconds of event time)."""
         with self._folder.alone() as state:
+            # Exposures are listed before scores: what the writer puts on disk in between are scores without exposures.
             segments = {stream: self._unread(state, stream) for stream in Stream}
             run = self._begin(state, segments[Stream.OUTCOMES], now)
-            for exposures in self._chunks(state, run, segments):
+            scores = ScoresInStep(self._log, segments[Stream.SCORES], self._held(state.scores_file))
+            for exposures in self._chunks(state, run, segments[Stream.EXPOSURES], scores):
                 self._close(run, exposures)
-            after = self._finish(state, run, segments)
+            after = self._finish(state, run, segments, scores.left(run.seen))
             self._folder.save(after)
         return after.counters
 
@@ -85,34 +98,51 @@ class KpiReducer:
         ]
 
     def _begin(self, state: State, segments: list[Segment], now: float) -> _Run:
-        held = self._folder.get(state.waiting_file) if state.waiting_file else None
+        held = self._held(state.waiting_file)
         fresh = [self._log.read(one) for one in segments]
         table = pa.concat_tables([*([held] if held is not None else []), *fresh]) if fresh or held is not None else None
         if table is None:
             table = pa.table({name: pa.array([], type=kind) for name, kind in OUTCOME_TYPES.items()})
         first = _first_of_each(table["id"])
         new = np.arange(len(table)) >= (len(held) if held is not None else 0)
-        run = _Run(now, table.take(pa.array(first)), new[first], np.zeros(len(first), dtype=np.bool_))
+        number = state.generation + 1
+        run = _Run(
+            now,
+            Outcomes(table.take(pa.array(first)).combine_chunks()),
+            new[first],
+            np.zeros(len(first), dtype=np.bool_),
+            self._folder.growing(f"kpi-{number:08d}.parquet", self.no_rows()),
+            self._folder.growing(f"open-{number:08d}.parquet", no_open_rows()),
+        )
         run.count("duplicates", len(table) - len(first))
         run.count("outcomes", int(run.new_outcomes.sum()))
         run.writers = dict(state.writers)
         return run
 
-    def _chunks(self, state: State, run: _Run, segments: dict[Stream, list[Segment]]) -> Iterator[pa.Table]:
+    def _held(self, file: str) -> pa.Table | None:
+        return self._folder.get(file) if file else None
+
+    def _chunks(self, state: State, run: _Run, segments: list[Segment], scores: ScoresInStep) -> Iterator[pa.Table]:
         """Open exposures of earlier runs, then new ones, joined with their scores."""
         if state.open_file:
-            held = self._folder.get(state.open_file)
-            run.seen.update(map(hash, held["id"].to_pylist()))
-            for start in range(0, len(held), CHUNK_ROWS):
-                yield held.slice(start, CHUNK_ROWS)
+            for held in self._folder.parts(state.open_file, CHUNK_ROWS):
+                run.seen.update(map(hash, held["id"].to_pylist()))
+                yield held
         known = Known(self._folder, state)
-        scores = ScoresInStep(self._log, segments[Stream.SCORES])
-        for segment in segments[Stream.EXPOSURES]:
-            table = self._log.read(segment)
+        for table in self._gathered(segments):
             _count_written(run.writers, table)
             for start in range(0, len(table), CHUNK_ROWS):
                 part = self._unseen(run, table.slice(start, CHUNK_ROWS), known)
                 yield scores.join(part)
+
+    def _gathered(self, segments: list[Segment]) -> Iterator[pa.Table]:
+        """Segments in order, small ones together: a predictor writes ten a second."""
+        parts: list[pa.Table] = []
+        for segment in segments:
+            parts.append(self._log.read(segment))
+            if sum(map(len, parts)) >= CHUNK_ROWS or segment is segments[-1]:
+                yield pa.concat_tables(parts)
+                parts = []
 
     def _unseen(self, run: _Run, table: pa.Table, known: Known) -> pa.Table:
         ids = table["id"].to_pylist()
@@ -120,8 +150,8 @@ class KpiReducer:
         keep = []
         for position, one in enumerate(ids):
             if hash(one) not in run.seen and one not in repeated:
-                run.seen.add(hash(one))
                 keep.append(position)
+            run.seen.add(hash(one))
         run.count("duplicates", len(ids) - len(keep))
         run.count("exposures", len(keep))
         return table if len(keep) == len(ids) else table.take(pa.array(keep, type=pa.int64()))
@@ -134,7 +164,9 @@ class KpiReducer:
             due = np.flatnonzero((done == position) & (as_of + group.seconds <= run.now))
             if len(due):
                 part = exposures.take(pa.array(due))
-                run.closed.append(self._kpi_rows(group, Chunk(part, run.outcomes), run.now))
+                run.closed.add(self._kpi_rows(group, Chunk(part, run.outcomes), run.now))
+                ends = [*run.ends, float(as_of[due].min()), float(as_of[due].max())]
+                run.ends = [min(ends), max(ends)]
                 done[due] = position + 1
         left = np.flatnonzero(done < len(self._plan.groups))
         if len(left):
@@ -143,7 +175,7 @@ class KpiReducer:
                 empty = {name: pa.array([[]] * len(left), type=kind) for name, kind in LISTS.items()}
                 for name, lists in empty.items():
                     marked = _replaced(marked, name, lists)
-            run.open.append(marked.select(OPEN))
+            run.open.add(marked.select(OPEN))
 
     def _mark_used(self, run: _Run, exposures: pa.Table) -> None:
         """Outcomes that found their exposure; those that came after its window closed are late."""
@@ -152,8 +184,8 @@ class KpiReducer:
         longest = max((group.seconds for group in self._plan.groups if group.needs_scores()), default=0.0)
         kept = label_pairs(self._plan, longest, Chunk(exposures, run.outcomes))
         late = np.setdiff1d(pairs.outcome, kept.outcome)
-        named = pc.equal(run.outcomes["name"], self._plan.label).to_numpy(zero_copy_only=False)
-        run.count("late", int((named[late] & run.new_outcomes[late]).sum()))
+        named = pc.equal(run.outcomes.table["name"].take(pa.array(late)), self._plan.label)
+        run.count("late", int((named.to_numpy(zero_copy_only=False) & run.new_outcomes[late]).sum()))
 
     def _kpi_rows(self, group: Group, chunk: Chunk, now: float) -> pa.Table:
         table = chunk.exposures.select(KEPT)
@@ -163,44 +195,45 @@ class KpiReducer:
             table = table.append_column(name, pa.array(found))
         return table
 
-    def _finish(self, state: State, run: _Run, segments: dict[Stream, list[Segment]]) -> State:
-        generation = state.generation + 1
+    def _finish(self, state: State, run: _Run, segments: dict[Stream, list[Segment]], scores: pa.Table) -> State:
         kpi_files = state.kpi_files
-        if run.closed:
-            table = pa.concat_tables([self.no_rows(), *run.closed], promote_options="permissive")
-            as_of = column(table, "as_of")
-            name = self._folder.put(f"kpi-{generation:08d}.parquet", table)
-            kpi_files += (KpiFile(name=name, rows=len(table), first=float(as_of.min()), last=float(as_of.max())),)
-        still_open = pa.concat_tables(run.open) if run.open else None
+        if run.closed.rows:
+            first, last = run.ends
+            kpi_files += (KpiFile(name=run.closed.close(), rows=run.closed.rows, first=first, last=last),)
         waiting = self._waiting(state, run)
         counters = state.counters.model_dump()
         for name, by in run.counts.items():
             counters[name] += by
-        counters["open"] = len(still_open) if still_open is not None else 0
-        counters["waiting"] = len(waiting)
+        counters["open"], counters["waiting"] = run.open.rows, len(waiting)
         counters["lost"] = sum(max(one.next - one.rows, 0) for one in run.writers.values())
+        number = state.generation + 1
         return State(
-            generation=generation,
+            generation=number,
             consumed={stream.value: self._consumed(state, stream, segments[stream]) for stream in Stream},
             kpi_files=kpi_files,
-            open_file=self._folder.put(f"open-{generation:08d}.parquet", still_open) if still_open is not None else "",
-            waiting_file=self._folder.put(f"waiting-{generation:08d}.parquet", waiting) if len(waiting) else "",
+            open_file=run.open.close() if run.open.rows else "",
+            waiting_file=self._put(f"waiting-{number:08d}.parquet", waiting),
+            scores_file=self._put(f"scores-{number:08d}.parquet", scores),
             writers=run.writers,
             counters=Counters(**counters),
         )
 
+    def _put(self, name: str, table: pa.Table) -> str:
+        return self._folder.put(name, table) if len(table) else ""
+
     def _waiting(self, state: State, run: _Run) -> pa.Table:
         """Outcomes that may still find an exposure; the others are late (it has closed) or orphans (there is none)."""
-        loose = pc.equal(run.outcomes["request_id"], "").to_numpy(zero_copy_only=False)
-        old = column(run.outcomes, "as_of") + self._plan.longest + RETRY_SECONDS < run.now
+        outcomes = run.outcomes.table
+        loose = pc.equal(outcomes["request_id"], "").to_numpy(zero_copy_only=False)
+        old = column(outcomes, "as_of") + self._plan.longest + RETRY_SECONDS < run.now
         unused = ~run.used & ~loose
         closed = np.zeros(len(unused), dtype=np.bool_)
         if unused.any():
-            closed = unused & Known(self._folder, state).requests(run.outcomes)
+            closed = unused & Known(self._folder, state).requests(outcomes)
         run.count("late", int((closed & run.new_outcomes).sum()))
         run.count("orphans", int((unused & ~closed & old).sum()))
         keep = ~old & ~closed
-        return run.outcomes.filter(pa.array(keep))
+        return outcomes.filter(pa.array(keep))
 
     def _consumed(self, state: State, stream: Stream, read: list[Segment]) -> tuple[str, ...]:
         """Names read so far that the log still lists, directly or as what a compacted segment holds."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from serinus.core.errors import Conflict
 
 _STATE, _LOCK = "state.json", ".lock"
+_PART_ROWS = 50_000
 
 
 class KpiFile(BaseModel):
@@ -66,6 +67,7 @@ class State(BaseModel):
     kpi_files: tuple[KpiFile, ...] = ()
     open_file: str = ""
     waiting_file: str = ""
+    scores_file: str = ""
     writers: dict[str, Written] = {}
     counters: Counters = Counters()
 
@@ -111,18 +113,67 @@ class StateFolder:
         """A table that the state names."""
         return pq.read_table(self.folder / name, columns=columns, partitioning=None)
 
+    def parts(self, name: str, rows: int) -> Iterator[pa.Table]:
+        """The same, some rows at a time."""
+        with pq.ParquetFile(self.folder / name) as file:
+            for batch in file.iter_batches(rows):
+                yield pa.Table.from_batches([batch])
+
+    def growing(self, name: str, empty: pa.Table) -> Growing:
+        """A table that is put part by part; `empty` has its columns."""
+        return Growing(self.folder, name, empty)
+
     def _write(self, name: str, write: object) -> None:
         fresh = self.folder / f".{name}"
         write(fresh)  # type: ignore[operator]
-        _sync(fresh)
-        fresh.replace(self.folder / name)
-        _sync(self.folder)
+        _publish(fresh, self.folder / name)
 
     def _tidy(self, state: State) -> None:
-        named = {_STATE, _LOCK, state.open_file, state.waiting_file, *(one.name for one in state.kpi_files)}
+        held = (state.open_file, state.waiting_file, state.scores_file)
+        named = {_STATE, _LOCK, *held, *(one.name for one in state.kpi_files)}
         for path in self.folder.iterdir():
             if path.name not in named:
                 path.unlink(missing_ok=True)
+
+
+class Growing:
+    """A table on its way to the disk: holds no more than a part of it. Never closed, it is a left-over."""
+
+    def __init__(self, folder: Path, name: str, empty: pa.Table) -> None:
+        self._path, self._fresh, self._empty = folder / name, folder / f".{name}", empty
+        self._parts: list[pa.Table] = []
+        self._writer: pq.ParquetWriter | None = None
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Its columns may be some of those of `empty`; the others are null."""
+        self._parts.append(table)
+        self.rows += len(table)
+        if sum(map(len, self._parts)) >= _PART_ROWS:
+            self._flush()
+
+    def close(self) -> str:
+        """Its name, once it is on disk."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        _publish(self._fresh, self._path)
+        return self._path.name
+
+    def _flush(self) -> None:
+        table = pa.concat_tables([self._empty, *self._parts], promote_options="permissive")
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._fresh, table.schema, compression="zstd")
+        if self._parts:
+            self._writer.write_table(table)
+        self._parts = []
+
+
+def _publish(fresh: Path, target: Path) -> None:
+    """A written file under its name, both on disk."""
+    _sync(fresh)
+    fresh.replace(target)
+    _sync(target.parent)
 
 
 def _sync(path: Path) -> None:

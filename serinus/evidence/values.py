@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serinus.core.card import Kpi
 from serinus.core.kpi import RankedRows, any_hit_at, hits_at, log_loss, mean_by_request, revenue_at, top_1
-from serinus.evidence.matching import Pairs, by_request, by_unit, column, in_time
+from serinus.evidence.matching import Outcomes, Pairs, by_request, by_unit, column, in_time
 from serinus.evidence.plan import OBSERVED, PREDICTED, Group, KpiPlan
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ class Chunk:
     """Exposures with their scores (columns items and probabilities beside the exposure's own), and all outcomes."""
 
     exposures: pa.Table
-    outcomes: pa.Table
+    outcomes: Outcomes
 
 
 def values(plan: KpiPlan, group: Group, chunk: Chunk) -> dict[str, Floats]:
@@ -59,9 +59,9 @@ def _labelled(plan: KpiPlan, seconds: float, chunk: Chunk) -> _Labelled:
     rank = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
     labels, worth = np.zeros(len(request)), np.zeros(len(request))
     pairs = label_pairs(plan, seconds, chunk)
-    row, outcome = _rows_hit(plan, pairs, items, offsets, chunk.outcomes)
+    row, outcome = _rows_hit(plan, pairs, items, offsets, chunk.outcomes.table)
     labels[row] = 1.0
-    np.add.at(worth, row, column(chunk.outcomes, "value")[outcome])
+    np.add.at(worth, row, column(chunk.outcomes.table, "value")[outcome])
     flat = np.asarray(scores.flatten().to_numpy(), dtype=np.float64)
     return _Labelled(RankedRows(request, rank, labels, worth, exposures), flat)
 
@@ -71,8 +71,7 @@ def label_pairs(plan: KpiPlan, seconds: float, chunk: Chunk) -> Pairs:
     pairs = by_request(chunk.exposures, chunk.outcomes)
     if plan.by_unit:
         pairs = pairs + by_unit(chunk.exposures, chunk.outcomes, seconds)
-    named = pc.equal(chunk.outcomes["name"], plan.label).to_numpy(zero_copy_only=False)
-    pairs = pairs.where(named[pairs.outcome])
+    pairs = chunk.outcomes.called(plan.label, pairs)
     return pairs.where(in_time(pairs, chunk.exposures, chunk.outcomes, seconds))
 
 
@@ -80,18 +79,18 @@ def _rows_hit(
     plan: KpiPlan, pairs: Pairs, items: pa.ListArray, offsets: NDArray[np.int64], outcomes: pa.Table
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and outcome of each pair whose item was shown; kind scoring has one row, which any outcome hits."""
-    shown = np.diff(offsets)[pairs.exposure] > 0
-    pairs = pairs.where(shown)
+    counts = np.diff(offsets)
+    pairs = pairs.where(counts[pairs.exposure] > 0)
     if not plan.ranking:
         return offsets[pairs.exposure], pairs.outcome
-    rows, hits = [], []
-    wanted = outcomes["item"].take(pa.array(pairs.outcome)).to_pylist()
-    for exposure, outcome, item in zip(pairs.exposure.tolist(), pairs.outcome.tolist(), wanted, strict=True):
-        place = pc.index(items[exposure].values, item).as_py()
-        if place >= 0:
-            rows.append(int(offsets[exposure]) + place)
-            hits.append(outcome)
-    return np.array(rows, dtype=np.int64), np.array(hits, dtype=np.int64)
+    counts = counts[pairs.exposure]
+    pair = np.repeat(np.arange(len(counts)), counts)  # a row an item shown, pair after pair
+    shown = items.take(pa.array(pairs.exposure)).flatten()
+    wanted = outcomes["item"].take(pa.array(pairs.outcome[pair])).combine_chunks()
+    hit = np.flatnonzero(pc.equal(shown, wanted).to_numpy(zero_copy_only=False))
+    which, first = np.unique(pair[hit], return_index=True)
+    place = hit[first] - (np.cumsum(counts) - counts)[which]
+    return offsets[pairs.exposure[which]] + place, pairs.outcome[which]
 
 
 def _of_rows(kpi: Kpi, rows: _Labelled) -> dict[str, Floats]:
@@ -112,9 +111,7 @@ def _of_rows(kpi: Kpi, rows: _Labelled) -> dict[str, Floats]:
 def _returned(plan: KpiPlan, kpi: Kpi, chunk: Chunk) -> Floats:
     """1 where the unit did something of the wanted name again within the window."""
     seconds = kpi.window.total_seconds()
-    pairs = by_unit(chunk.exposures, chunk.outcomes, seconds)
-    named = pc.equal(chunk.outcomes["name"], kpi.outcome or plan.label).to_numpy(zero_copy_only=False)
-    pairs = pairs.where(named[pairs.outcome])
+    pairs = chunk.outcomes.called(kpi.outcome or plan.label, by_unit(chunk.exposures, chunk.outcomes, seconds))
     pairs = pairs.where(in_time(pairs, chunk.exposures, chunk.outcomes, seconds))
     found = np.zeros(len(chunk.exposures))
     found[pairs.exposure] = 1.0

@@ -228,3 +228,44 @@ def test_a_run_killed_before_its_state_is_saved_leaves_no_trace(toy: Toy, monkey
 def test_an_empty_log_reduces_to_nothing(toy: Toy) -> None:
     assert toy.reducer.reduce(START).exposures == 0
     assert len(toy.reducer.rows()) == 0
+
+
+def test_scores_that_come_before_a_run_and_their_exposure_after_it_are_joined(toy: Toy) -> None:
+    toy.log.append(S, [scores("r1"), scores("killed")])
+    for _ in range(3):
+        toy.reducer.reduce(START)
+    toy.log.append(E, [exposure("r1")])
+    toy.log.append(O, [outcome("o1", "r1", "a")])
+    toy.reducer.reduce(START + DAY)
+    assert toy.rows()["r1@toy-v1"]["hits_at_10"] == 1.0
+    assert set(toy.log.reads.values()) == {1}
+
+
+def test_scores_that_nobody_asked_for_are_held_up_to_a_bound(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serinus.evidence.joins.MOST_LEFT", 2)
+    toy.shown("joined")
+    toy.log.append(S, [scores(name) for name in ("r1", "r2", "r3", "joined")])
+    toy.reducer.reduce(START)
+    toy.log.append(E, [exposure(name, sequence=i) for i, name in enumerate(("r1", "r2", "r3"))])
+    toy.reducer.reduce(START + DAY)
+    found = {name: row["calibration_predicted"] for name, row in toy.rows().items()}
+    assert found == pytest.approx({"joined@toy-v1": 1.0, "r1@toy-v1": 0.0, "r2@toy-v1": 1.0, "r3@toy-v1": 1.0})
+
+
+def test_the_size_of_chunks_and_parts_changes_nothing(
+    retail_card: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for size in (10_000, 2):
+        monkeypatch.setattr("serinus.evidence.reduce.CHUNK_ROWS", size)
+        monkeypatch.setattr("serinus.evidence.state._PART_ROWS", size)
+        toy = Toy(tmp_path / str(size), retail_card)
+        for number in range(5):
+            toy.shown(f"r{number}", f"s{number}", "r0")
+        toy.log.append(O, [outcome(f"o{i}", f"r{i}", item, value=i) for i, item in enumerate("abxca")])
+        toy.reducer.reduce(START + DAY)
+        toy.reducer.reduce(START + 31 * DAY)
+        found.append(toy.reducer.rows().sort_by([("window", "ascending"), ("id", "ascending")]).to_pylist())
+        assert toy.folder.load().counters.duplicates == 5
+    assert len(found[0]) == 30
+    assert found[0] == found[1]
