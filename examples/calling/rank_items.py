@@ -1,7 +1,7 @@
 """A calling application: ranks items for a customer and reports a purchase.
 
-`rank_items.py SALT [PREDICTOR] [COLLECTOR]`. It needs `serinus.client` alone, which is standard library. The salt is the
-service's (`serinus bucket … --json`).
+`rank_items.py SALT [PREDICTOR] [COLLECTOR]`. It needs `serinus.client` alone, which is standard library. The salt is
+the service's (`serinus bucket … --json`).
 """
 
 from __future__ import annotations
