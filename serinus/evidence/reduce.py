@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serinus.core.events import Stream
+from serinus.evidence.compaction import Tidy
 from serinus.evidence.joins import (
     EXPOSURE_TYPES,
     KEPT,
@@ -59,8 +60,8 @@ class _Run:
 class KpiReducer:
     """Reduces one service's log into `folder`, by one card's plan."""
 
-    def __init__(self, log: EventLog, folder: StateFolder, plan: KpiPlan) -> None:
-        self._log, self._folder, self._plan = log, folder, plan
+    def __init__(self, log: EventLog, folder: StateFolder, plan: KpiPlan, tidy: Tidy | None = None) -> None:
+        self._log, self._folder, self._plan, self._tidy = log, folder, plan, tidy
 
     def reduce(self, now: float) -> Counters:
         """Reads what is new and closes what is due at `now` (epoch seconds of event time)."""
@@ -73,6 +74,8 @@ class KpiReducer:
                 self._close(run, exposures)
             after = self._finish(state, run, segments, scores.left(run.seen))
             self._folder.save(after)
+            if self._tidy is not None:
+                self._tidy(after.consumed)
         return after.counters
 
     def rows(self, group: Group | None = None) -> pa.Table:

@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from serinus.core.card import Problem
+from serinus.evidence.compaction import compaction
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
@@ -24,9 +25,10 @@ def event_log(project: Project, problem: str, writer: str = "reader") -> Parquet
 
 
 def reducer(project: Project, card: Problem) -> KpiReducer:
-    """Reduces the log by the card's KPIs."""
+    """Reduces the log by the card's KPIs, and keeps it to few files."""
     folder = StateFolder(events_folder(project, card.name) / "reduced")
-    return KpiReducer(event_log(project, card.name), folder, KpiPlan.of(card))
+    log = event_log(project, card.name)
+    return KpiReducer(log, folder, KpiPlan.of(card), compaction(log))
 
 
 def reduce_now(project: Project, card: Problem, now: datetime) -> tuple[Counters, dict[float, pa.Table]]:

@@ -1,0 +1,57 @@
+"""Segments that were read become few, and nothing is read twice, lost, or judged differently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memory_log import DAY, START, exposure, outcome, scores
+
+from serinus.core.card import Problem
+from serinus.core.events import Stream
+from serinus.evidence.compaction import compaction
+from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.evidence.plan import KpiPlan
+from serinus.evidence.reduce import KpiReducer
+from serinus.evidence.state import StateFolder
+
+MOST = 4
+
+
+def _fill(log: ParquetEventLog, first: int, count: int) -> None:
+    """A segment a request in every stream."""
+    for number in range(first, first + count):
+        name = f"r{number}"
+        log.append(Stream.SCORES, [scores(name)])
+        log.append(Stream.EXPOSURES, [exposure(name, sequence=number)])
+        log.append(Stream.OUTCOMES, [outcome(f"o{number}", name, "b")])
+
+
+def _segments(log: ParquetEventLog) -> list[int]:
+    return [len(log.segments(stream)) for stream in Stream]
+
+
+def test_read_segments_are_merged_once_and_never_read_again(tmp_path: Path, retail_card: Problem) -> None:
+    log, plain = ParquetEventLog(tmp_path / "log"), ParquetEventLog(tmp_path / "plain")
+    plan = KpiPlan.of(retail_card)
+    tidied = KpiReducer(log, StateFolder(tmp_path / "a"), plan, compaction(log, MOST))
+    other = KpiReducer(plain, StateFolder(tmp_path / "b"), plan)
+    for first, now in ((0, START + DAY), (5, START + 2 * DAY), (7, START + 31 * DAY)):
+        for one in (log, plain):
+            _fill(one, first, 5 if first == 0 else 2)
+        assert tidied.reduce(now) == other.reduce(now)
+        assert tidied.rows().to_pylist() == other.rows().to_pylist()
+    assert _segments(plain) == [9, 9, 9]
+    assert _segments(log) == [2, 2, 2]  # the five of the first run, and the four after it
+    assert sorted(log.read(one).num_rows for one in log.segments(Stream.EXPOSURES)) == [4, 5]
+    assert tidied.reduce(START + 32 * DAY).duplicates == 0
+
+
+def test_what_was_not_read_stays_as_it_is(tmp_path: Path) -> None:
+    log = ParquetEventLog(tmp_path / "log")
+    _fill(log, 0, MOST + 2)
+    names = [one.name for one in log.segments(Stream.EXPOSURES)]
+    compaction(log, MOST)({Stream.EXPOSURES.value: names[:3]})
+    assert _segments(log) == [MOST + 2] * 3
+    compaction(log, MOST)({Stream.EXPOSURES.value: names[:MOST]})
+    assert len(log.segments(Stream.EXPOSURES)) == 3
+    assert len(log.segments(Stream.SCORES)) == MOST + 2
