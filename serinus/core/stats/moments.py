@@ -68,7 +68,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """The sum over the cells of both."""
-        cells = _of_both(self, other)
+        cells = tuple(sorted({*self.cells, *other.cells}))
         one, two = self._on(cells), other._on(cells)
         return Moments(
             cells,
@@ -81,7 +81,7 @@ class Moments:
 
     def __sub__(self, other: Moments) -> Moments:
         """The increment from `other` to this."""
-        cells = _of_both(self, other)
+        cells = tuple(sorted({*self.cells, *other.cells}))
         one, two = self._on(cells), other._on(cells)
         return Moments(
             cells,
@@ -126,8 +126,3 @@ class Moments:
         units[place], positive[place], sums[place] = self.units, self.positive, self.sums
         cross[np.ix_(flat, flat)] = self.cross
         return Moments(cells, self.distinct, units, positive, sums, cross)
-
-
-def _of_both(one: Moments, two: Moments) -> tuple[Cell, ...]:
-    """The cells of either; those of one where both have the same, whatever their order."""
-    return one.cells if one.cells == two.cells else tuple(sorted({*one.cells, *two.cells}))
