@@ -7,7 +7,7 @@ order of closing; so when somebody asks changes how many there are, never what i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +38,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """A look without its number among all, and where it stands in the order of closing."""
+class Placed:
+    """A look and where it stands in the order of closing; `position` is its KPI's, for ties."""
 
     closed: float
     position: int
@@ -48,7 +48,7 @@ class _Placed:
 
 def looks(
     routed: Routed, kpis: Sequence[Kpi], windows: Mapping[str, Window], covariates: Sequence[str]
-) -> tuple[Look, ...]:
+) -> tuple[Placed, ...]:
     """All looks so far, numbered from 1: those that close together goals first, then in the card's order.
 
     `windows` by KPI name; `covariates` in the order predictors log them.
@@ -61,7 +61,7 @@ def looks(
         for one in _of_stage(routed, kpi, windows[kpi.name], stage, covariates, position)
     ]
     placed.sort(key=lambda one: (one.closed, one.position, one.look.number))
-    return tuple(_numbered(one.look, sequence) for sequence, one in enumerate(placed, 1))
+    return tuple(replace(one, look=replace(one.look, sequence=number)) for number, one in enumerate(placed, 1))
 
 
 def of_one_arm(kpi: Kpi, table: pa.Table, covariates: Sequence[str]) -> Moments:
@@ -75,15 +75,9 @@ def of_one_arm(kpi: Kpi, table: pa.Table, covariates: Sequence[str]) -> Moments:
     return Moments.of((Cell(0, Arm.STABLE),), totals[:, None], np.ones((len(totals), 1), dtype=np.bool_))
 
 
-def _numbered(look: Look, sequence: int) -> Look:
-    return Look(
-        sequence, look.kpi, look.number, look.stage, look.step, look.at, look.step_units, look.increment
-    )  # fmt: skip
-
-
 def _of_stage(
     routed: Routed, kpi: Kpi, window: Window, stage: Stage, covariates: Sequence[str], position: int
-) -> list[_Placed]:
+) -> list[Placed]:
     part = judged(routed, window.rows, stage)
     if kpi.per == "unit":
         part = _first_of_units(part)
@@ -99,7 +93,7 @@ def _of_stage(
         step = int(part.step[end - 1])
         units = len(np.unique(unit[:end][part.step[:end] == step]))
         look = Look(0, kpi.name, number, stage, step, float(at[:end].max()), units, increment)
-        found.append(_Placed(float(closed[end - 1]), position, look))
+        found.append(Placed(float(closed[end - 1]), position, look))
     return found
 
 

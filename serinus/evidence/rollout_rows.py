@@ -130,14 +130,17 @@ def _paired(table: pa.Table, step: Ints, arm: Ints) -> Judged:
     return Judged(table.take(pa.array(order)), np.repeat(np.arange(len(whole)), 2), step[order], arm[order])
 
 
-def first_seen(routed: Routed, rows: Sorted) -> tuple[FirstSeen, ...]:
-    """Once a unit, whatever its assignment, in order of closing: what a check of the arms' shares counts."""
+def first_seen(routed: Routed, rows: Sorted, looks: Ints) -> tuple[FirstSeen, ...]:
+    """Once a unit, whatever its assignment, in order of closing: what a check of the arms' shares counts.
+
+    `looks`: by row, how many looks had closed before it did.
+    """
     weighted = np.array([one.stage is Stage.WEIGHTS for one in routed.spans] or [False])
     keep = np.flatnonzero(np.isin(rows.reason, ["", "other arm"]) & weighted[rows.span])
     table = rows.table.take(pa.array(keep))
     _, first = np.unique(codes(table["unit"]), return_index=True)
-    at, found = column(table, "at"), []
-    for position in np.sort(first).tolist():
-        step = routed.spans[int(rows.span[keep[position]])].step
-        found.append(FirstSeen(Cell(step, ARMS[int(rows.arm[keep[position]])]), float(at[position])))
+    found = []
+    for position in keep[np.sort(first)].tolist():
+        cell = Cell(routed.spans[int(rows.span[position])].step, ARMS[int(rows.arm[position])])
+        found.append(FirstSeen(cell, float(rows.table["at"][position].as_py()), int(looks[position])))
     return tuple(found)

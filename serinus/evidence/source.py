@@ -1,12 +1,13 @@
 """The evidence of a rollout, read from a service's KPI rows.
 
 Invariant: rows are taken in order of closing: by the reduction that closed them, then by the time their window ended.
-What a reduction has written never changes, so looks that were read once are read the same again.
+What a reduction has written never changes, and a row waits until no change of the route can come near it any more, with
+all that closed after it; so looks that were read once are read the same again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +32,20 @@ class KpiEvidence:
     """`EvidenceSource` on one service's KPI rows; keeps the rows of the revisions asked about.
 
     `settle`: seconds around a change of the route in which requests are not judged; 0 where none is under way then.
+    `now`: the clock (epoch s) of whoever changes the route.
     """
 
-    def __init__(self, reducer: KpiReducer, plan: KpiPlan, covariates: Sequence[str], *, settle: float = 2.0) -> None:
-        self._reducer, self._plan, self._covariates, self._settle = reducer, plan, tuple(covariates), settle
+    def __init__(
+        self,
+        reducer: KpiReducer,
+        plan: KpiPlan,
+        covariates: Sequence[str],
+        *,
+        now: Callable[[], float],
+        settle: float = 2.0,
+    ) -> None:
+        self._reducer, self._plan, self._covariates = reducer, plan, tuple(covariates)
+        self._now, self._settle = now, settle
         self._kept: dict[tuple[str, str, str], pa.Table] = {}
 
     def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
@@ -42,14 +53,18 @@ class KpiEvidence:
         routed = Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle)
         table = self._rows(routed)
         closed = _closing_order(table)
+        settled = _settled(table, closed, self._now() - self._settle)
+        table, closed = table.take(pa.array(settled)), closed[settled]
         windows = [self._window(routed, table, closed, group.seconds) for group in self._plan.groups]
         by_kpi = {kpi.name: one for group, one in zip(self._plan.groups, windows, strict=True) for kpi in group.kpis}
-        soonest = windows[0].rows
+        found = looks(routed, spec.kpis, by_kpi, self._covariates)
+        soonest = windows[0]
+        before = np.searchsorted(np.array([one.closed for one in found]), soonest.closed).astype(np.int64)
         return RolloutEvidence(
-            looks(routed, spec.kpis, by_kpi, self._covariates),
-            first_seen(routed, soonest),
-            soonest.counts(),
-            len(soonest.table),
+            tuple(one.look for one in found),
+            first_seen(routed, soonest.rows, before),
+            soonest.rows.counts(),
+            len(soonest.rows.table),
         )
 
     def _window(self, routed: Routed, table: pa.Table, closed: Ints, seconds: float) -> Window:
@@ -97,6 +112,12 @@ def _closing_order(table: pa.Table) -> Ints:
     found = np.empty(len(table), dtype=np.int64)
     found[order] = np.cumsum(rises)
     return found
+
+
+def _settled(table: pa.Table, closed: Ints, until: float) -> Ints:
+    """Rows that closed before any that was answered after `until` (epoch s)."""
+    first = closed[column(table, "at") > until].min(initial=len(table) + 1)
+    return np.flatnonzero(closed < first)
 
 
 def _ids(table: pa.Table) -> NDArray[np.str_]:

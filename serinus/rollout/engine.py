@@ -77,7 +77,7 @@ class Engine:
         return Evidence(
             candidate=self._ports.arms.condition(spec.candidate),
             readings=tuple(one for one in readings if one.sequence > state.looks),
-            ratio=sample_ratio(spec, found),
+            ratio=sample_ratio(state, found),
             unjudged=dict(found.unjudged),
             closed=found.closed,
             turn=turn,
@@ -115,20 +115,18 @@ class Engine:
             ports.registry.tag(service, int(action.version), {ROLLOUT_TAG: action.rollout})
 
 
-def sample_ratio(spec: RolloutSpec, found: RolloutEvidence) -> SampleRatio:
-    """The sequential test of the arms' shares, looked at after every unit."""
-    steps = sorted({one.cell.step for one in found.units})
+def sample_ratio(state: RolloutState, found: RolloutEvidence) -> SampleRatio:
+    """The sequential test of the arms' shares, looked at after every unit; each step has the weight it was routed by."""
     total = np.zeros(len(found.units))
-    for number in steps:
-        share = (spec.policy.steps[number].weight or 0) / 100 if number < len(spec.policy.steps) else 0.0
+    for number, record in enumerate(state.steps):
+        share = record.weight / 100
         if 0 < share < 1:
-            here = np.array([one.cell.step == number for one in found.units])
-            canary = np.cumsum(here & np.array([one.cell.arm is Arm.CANARY for one in found.units]))
+            here = np.array([one.cell.step == number for one in found.units], dtype=np.bool_)
+            canary = np.cumsum(here & np.array([one.cell.arm is Arm.CANARY for one in found.units], dtype=np.bool_))
             total += srm.log_e(canary.astype(np.float64), (np.cumsum(here) - canary).astype(np.float64), share)
     p_value = min(1.0, math.exp(-float(total.max(initial=0.0))))
     crossed = np.flatnonzero(total >= -math.log(srm.ALPHA))
     if not len(crossed):
         return SampleRatio(p_value=p_value)
-    at = found.units[int(crossed[0])].at
-    before = next((place for place, look in enumerate(found.looks) if look.at > at), len(found.looks))
-    return SampleRatio(crossed_after=before, at=at, p_value=p_value)
+    first = found.units[int(crossed[0])]
+    return SampleRatio(crossed_after=first.looks, at=first.at, p_value=p_value)

@@ -119,7 +119,9 @@ def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
     ports = Ports(
         arms=arms,
         splitter=LocalSplitter(place.route, service.salt, arms.endpoint, write_atomically),
-        evidence=KpiEvidence(reducer(project, card), KpiPlan.of(card), card.requirements.covariates, settle=settle),
+        evidence=KpiEvidence(
+            reducer(project, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
+        ),
         store=rollouts(project, problem),
         registry=registry(project),
     )

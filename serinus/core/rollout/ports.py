@@ -39,10 +39,14 @@ class Splitter(Protocol):
 
 @dataclass(frozen=True)
 class FirstSeen:
-    """A unit's first request under weights: on which step and arm, and when it was answered (epoch s)."""
+    """A unit's first request under weights: on which step and arm, and when it was answered (epoch s).
+
+    `looks`: how many looks of the rollout had closed before it did.
+    """
 
     cell: Cell
     at: float
+    looks: int
 
 
 @dataclass(frozen=True)
