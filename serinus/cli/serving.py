@@ -48,6 +48,7 @@ def predict(
     entity: Annotated[str, typer.Option(help="Who is asked about.")],
     items: Annotated[str, typer.Option(help="Items to rank, separated by commas.")] = "",
     unit: Annotated[str, typer.Option(help="Who is assigned to an arm; the entity when not given.")] = "",
+    context: Annotated[list[str] | None, typer.Option(help="A value that the request carries: NAME=NUMBER.")] = None,
     as_of: Annotated[str, typer.Option(help="Event time, for servers that take it.")] = "",
     endpoint: Endpoint = HERE,
     as_json: Json = False,
@@ -57,7 +58,7 @@ def predict(
     wanted = [part.strip() for part in items.split(",") if part.strip()]
     try:
         with Client(endpoint, service=problem, salt=service.salt, tries=1) as client:
-            answer = client.predict(entity, wanted, unit=unit, as_of=as_of)
+            answer = client.predict(entity, wanted, unit=unit, context=_context(context or []), as_of=as_of)
     except (Refused, Unreachable, ValueError) as fault:
         raise _told(fault, endpoint) from fault
     if as_json:
@@ -76,6 +77,15 @@ def bucket(problem: str, unit: str, as_json: Json = False) -> None:
         return
     out.print(f"{found:03d}")
     err.print(f"[dim]salt {service.salt}; send the header x-serinus-bucket: {found:03d}[/]")
+
+
+def _context(given: list[str]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+    except ValueError as fault:
+        raise UsageError(
+            "a value of the context is NAME=NUMBER", cause=str(fault), hint="--context amount=12.5"
+        ) from fault
 
 
 def _told(fault: Exception, endpoint: str) -> SerinusError:

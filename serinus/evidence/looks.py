@@ -131,8 +131,10 @@ def _grid(unit: Ints, entry: Ints, every: int) -> Ints:
 
 def _moments(kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequence[str]) -> list[Moments]:
     """Differences of the units' running totals: a unit that comes again changes what it was."""
-    cells = tuple(Cell(int(step), arm) for step in np.unique(part.step) for arm in ARMS)
-    place = np.searchsorted(np.unique(part.step), part.step) * len(ARMS) + part.arm
+    steps = np.unique(part.step)
+    cells = tuple(sorted(Cell(int(step), arm) for step in steps for arm in ARMS))
+    columns = np.array([[cells.index(Cell(int(step), arm)) for arm in ARMS] for step in steps])
+    place = columns[np.searchsorted(steps, part.step), part.arm]
     vectors = _vectors(kpi, part, covariates)
     totals = np.zeros((int(unit.max()) + 1, len(cells), WIDTH))
     seen = np.zeros(totals.shape[:2], dtype=np.bool_)
