@@ -116,7 +116,7 @@ class Engine:
 
 
 def sample_ratio(state: RolloutState, found: RolloutEvidence) -> SampleRatio:
-    """The sequential test of the shares, looked at after every unit; each step has the weight it was routed by."""
+    """The sequential test of the arms' shares, looked at after every unit; a step has the weight it was routed by."""
     total = np.zeros(len(found.units))
     for number, record in enumerate(state.steps):
         share = record.weight / 100

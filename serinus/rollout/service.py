@@ -134,16 +134,26 @@ class ServiceController:
         return spec.name
 
     def _supersede(self, live: str, wanted: Wanted) -> None:
-        """Tells the live rollout of a newer revision; one that its policy rejects counts as tried."""
+        """Tells the live rollout of a newer revision; one that has ended and has only to be finished is told nothing."""
         store, spec = self._ports.store, self._ports.store.spec(live)
+        if store.state(live).phase.ended:
+            return
         newer = "" if wanted.revision.name == spec.candidate.name else wanted.revision.name
         if store.intents(live).superseded_by != newer:
             store.intend(live, lambda intents: _superseded(intents, newer))
-        if newer and spec.policy.on_supersede == "reject" and wanted.rollout not in store.names():
-            made = self._make(wanted, spec.stable)
-            store.create(made)
-            first, why = store.state(made.name), f"rejected: rollout {live} was under way"
-            store.save(first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=made.created_at, acted=0), first)
+        if newer and spec.policy.on_supersede == "reject":
+            self._reject(wanted, spec)
+
+    def _reject(self, wanted: Wanted, live: RolloutSpec) -> None:
+        """What is wanted counts as tried. Killed after the first of two writes, the next tick does the second."""
+        store = self._ports.store
+        if wanted.rollout not in store.names():
+            store.create(self._make(wanted, live.stable))
+        first = store.state(wanted.rollout)
+        if first.phase is Phase.QUEUED:
+            at, why = store.spec(wanted.rollout).created_at, f"rejected: rollout {live.name} was under way"
+            ended = first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=at, written=1, acted=1)
+            store.save(ended, first)
 
     def _is_new(self, wanted: Wanted, stable: Revision) -> bool:
         return wanted.revision.name != stable.name and wanted.rollout not in self._ports.store.names()
@@ -155,13 +165,16 @@ class ServiceController:
         return next((one.name for one in states if not one.phase.ended or one.acted < one.written), None)
 
     def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
-        """With its hold-back looked at, where it is the newest."""
-        store, names = self._ports.store, self._ports.store.names()
-        promoted = [name for name in names if store.state(name).phase is Phase.PROMOTED]
-        if not promoted:
-            return None
-        newest = promoted[-1] == names[-1]
-        return self.engine.tick(promoted[-1]) if tick and newest else store.state(promoted[-1])
+        """Where no rollout began after it, its hold-back is kept up and looked at."""
+        store = self._ports.store
+        begun = [one for one in map(store.state, store.names()) if one.started_at is not None]
+        last = next((one for one in reversed(begun) if one.phase is Phase.PROMOTED), None)
+        if last is None or not tick or last is not begun[-1]:
+            return last
+        spec = store.spec(last.name)
+        if spec.policy.hold_back:
+            self._ports.arms.ensure(spec.stable)
+        return self.engine.tick(last.name)
 
     def _view(self, wanted: Wanted, state: RolloutState | None) -> ServiceView:
         stable = self.stable()

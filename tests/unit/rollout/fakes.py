@@ -158,19 +158,29 @@ class Arms:
         return ArmCondition(readiness=readiness, since=START)
 
     def remove(self, revision: Revision) -> None:
-        self.world.called(lambda: self.world.arms.pop(revision.name, None))
+        def stop() -> None:
+            route = self.world.routes[-1]
+            reached = [route.stable] * (route.weight < 100) + [route.canary] * (route.weight > 0 or route.share > 0)
+            assert revision.name not in reached, "traffic to an arm that is stopped"
+            self.world.arms.pop(revision.name, None)
+
+        self.world.called(stop)
 
 
 @dataclass
 class Splitter:
-    """`Splitter`; remembers every route that was in force."""
+    """`Splitter`; remembers every route that was in force. A new one leads to arms that run, and was written before."""
 
     world: World
 
     def apply(self, route: Route) -> None:
         def put() -> None:
-            if not self.world.routes or self.world.routes[-1] != route:
-                self.world.routes.append(route)
+            world = self.world
+            if world.routes and world.routes[-1] == route:
+                return
+            assert {route.stable, route.canary} - {""} <= set(world.arms), "traffic to an arm that does not run"
+            assert not route.canary or world.state(route.rollout).route == route, "done before it was written"
+            world.routes.append(route)
 
         self.world.called(put)
 
