@@ -184,7 +184,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "clustered",
-        "units with 8 requests each that are alike, 50 %",
+        "units with about 10 requests each that are alike, 50 %",
         "holds",
         _harm(lambda g, r: clustered(g, r, 0.5)),
     ),
