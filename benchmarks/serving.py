@@ -45,7 +45,7 @@ from serinus.wiring.serving import Wish, serve_settings
 from serinus.wiring.settings import ServeSettings
 from serinus.wiring.steps.data import recording_folder
 
-REQUESTS, ROUNDS, QUICK_REQUESTS, QUICK_ROUNDS = 200, 5, 40, 2
+REQUESTS, ROUNDS, QUICK_REQUESTS, QUICK_ROUNDS = 200, 5, 20, 1
 START_SECONDS, STOP_SECONDS, FLUSHED_SECONDS = 120.0, 30.0, 0.3
 TOLERANCE = 1e-12
 Body = dict[str, Any]
