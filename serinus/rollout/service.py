@@ -134,7 +134,7 @@ class ServiceController:
         return spec.name
 
     def _supersede(self, live: str, wanted: Wanted) -> None:
-        """Tells the live rollout of a newer revision; one that has ended, and is only to be finished, is told nothing."""
+        """Tells the live rollout of a newer revision; one that has ended and is only to be finished is told nothing."""
         store, spec = self._ports.store, self._ports.store.spec(live)
         if store.state(live).phase.ended:
             return
