@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +93,14 @@ class RoutedClient:
         arm: str = "",
         **rest: Any,  # noqa: ANN401 - passed on
     ) -> dict[str, Any]:
-        """See `Client.predict`. The answer of the unit's arm; the stable one's where that arm cannot be reached."""
+        """See `Client.predict`. The answer of the unit's arm; the stable one's where that arm cannot be reached.
+
+        All tries and the copy have one request id, so whatever an arm logged of them belongs together.
+        """
         table = self._routes.table()
         bucket = bucket_of(table.salt, unit or entity)
         chosen = table.arm(bucket, arm)
-        asked = {"unit": unit, "arm": arm, **rest}
+        asked = {"unit": unit, "arm": arm, **rest, "request_id": rest.get("request_id") or uuid.uuid4().hex}
         try:
             answer = self._client(table, chosen).predict(entity, items, **asked)
         except Unreachable:
@@ -103,7 +108,7 @@ class RoutedClient:
                 raise
             answer = self._client(table, STABLE).predict(entity, items, **asked)
         if bucket in table.mirrored and CANARY in table.endpoints and not arm:
-            self._mirror.put((table, entity, items, asked | {"request_id": answer["request_id"]}))
+            self._mirror.put((table, entity, items, asked))
         return answer
 
     def settle(self) -> None:
@@ -127,10 +132,9 @@ class RoutedClient:
         address = table.endpoints[CANARY]
         if address not in self._copies:
             self._copies[address] = self._connect(address, table)
-        try:
+        # Away, refusing, or answering what is no answer: the caller was answered, and the next copy must go out.
+        with suppress(Refused, Unreachable, ValueError, LookupError, TypeError):
             self._copies[address].predict(entity, items, **asked)
-        except (Refused, Unreachable):
-            return  # the copy's own exposure says that it failed; the caller was answered
 
 
 _Job = tuple[RouteTable, str, Sequence[str], Mapping[str, Any]]
