@@ -1,7 +1,7 @@
 """Arms as processes of this machine: a predictor a revision, on a port of its own.
 
-Invariant: a record on disk names each process by id and start time, so another engine finds the arms that run and no
-process that merely has the same id is ever touched.
+Invariant: a record on disk names each process by id and start time, or by its command while it is being started; so
+another engine finds the arms that run, and no process that merely has the same id is ever touched.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ _TAIL = 1_500
 
 
 class _Record(BaseModel):
+    """`pid` 0: `command` was about to be started, or, without one, the arm was stopped and its port is kept."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pid: int
-    created: float
     port: int
-    starts: int = 1
+    starts: int = 0
+    command: tuple[str, ...] = ()
+    pid: int = 0
+    created: float = 0.0
 
 
 class LocalArms:
@@ -60,18 +63,18 @@ class LocalArms:
         """See `Arms`."""
         readiness, reason = self._readiness(revision)
         last = self._last.get(revision.name)
-        if last is None or last.readiness is not readiness:
-            last = ArmCondition(readiness=readiness, since=self._now(), reason=reason)
-            self._last[revision.name] = last
-        return last
+        since = last.since if last is not None and last.readiness is readiness else self._now()
+        found = self._last[revision.name] = ArmCondition(readiness=readiness, since=since, reason=reason)
+        return found
 
     def _readiness(self, revision: Revision) -> tuple[Readiness, str]:
         record = self._record(revision.name)
         if record is None:
             return Readiness.STARTING, "not started"
         if self._process(record) is None:
-            again = record.starts < MOST_STARTS
-            return (Readiness.STARTING, "ended") if again else (Readiness.FAILED, self._last_words(revision))
+            if record.starts >= MOST_STARTS:
+                return Readiness.FAILED, self._last_words(revision)
+            return Readiness.STARTING, "ended" if record.starts else "not started"
         return (Readiness.READY, "") if self._answers(record.port) else (Readiness.STARTING, "loads its model")
 
     def endpoint(self, name: str) -> str:
@@ -89,9 +92,13 @@ class LocalArms:
     def remove(self, revision: Revision) -> None:
         """See `Arms`."""
         self.stop(revision.name)
+        (self._folder / f"{revision.name}.json").unlink(missing_ok=True)
 
     def stop(self, name: str) -> None:
-        """Ends the process of a revision by its name; its requests in flight are answered first."""
+        """Ends the process of a revision by its name; its requests in flight are answered first.
+
+        Its port is kept, so that a route that leads there holds when the arm is back.
+        """
         record = self._record(name)
         process = self._process(record) if record is not None else None
         if process is not None:
@@ -104,21 +111,29 @@ class LocalArms:
         child = self._children.pop(name, None)
         if child is not None:
             child.wait(STOP_SECONDS)
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
+        if record is not None:
+            self._remember(name, _Record(port=record.port))
         self._last.pop(name, None)
 
     def _start(self, revision: Revision, port: int, starts: int) -> None:
+        """Said before and after: a process that nobody knows of would run for ever."""
+        command = tuple(self._launch(revision, port))
+        self._remember(revision.name, _Record(port=port, starts=starts, command=command))
         with (self._folder / f"{revision.name}.log").open("ab") as log:
             child = subprocess.Popen(
-                list(self._launch(revision, port)),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the engine, which stops its arms in order
             )
         self._children[revision.name] = child
-        record = _Record(pid=child.pid, created=psutil.Process(child.pid).create_time(), port=port, starts=starts)
-        path = self._folder / f"{revision.name}.json"
+        created = psutil.Process(child.pid).create_time()
+        record = _Record(port=port, starts=starts, command=command, pid=child.pid, created=created)
+        self._remember(revision.name, record)
+
+    def _remember(self, name: str, record: _Record) -> None:
+        path = self._folder / f"{name}.json"
         fresh = path.with_suffix(".tmp")
         fresh.write_text(record.model_dump_json(), encoding="utf-8")
         fresh.replace(path)
@@ -133,6 +148,8 @@ class LocalArms:
         """The process of a record, while it runs."""
         for child in self._children.values():
             child.poll()  # reaps those that ended
+        if not record.pid:
+            return _running(record.command)
         try:
             process = psutil.Process(record.pid)
             same = abs(process.create_time() - record.created) < 1.0
@@ -153,6 +170,12 @@ class LocalArms:
         return (
             path.read_text(encoding="utf-8", errors="replace")[-_TAIL:].strip() if path.exists() else "it said nothing"
         )
+
+
+def _running(command: tuple[str, ...]) -> psutil.Process | None:
+    """A process of exactly this command; it names revision and port, so there is at most one."""
+    found = (one for one in psutil.process_iter(["cmdline"]) if command and one.info["cmdline"] == list(command))
+    return next(found, None)
 
 
 def _free_port(host: str) -> int:

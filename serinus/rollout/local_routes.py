@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serinus.core.assignment import BUCKETS
+from serinus.core.errors import NotFound
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.words import Arm
 
@@ -26,7 +27,8 @@ class LocalSplitter:
 
     def apply(self, route: Route) -> None:
         """See `Splitter`."""
-        document, before = self._document(route), self._read()
+        before = self._read()
+        document = self._document(route, before)
         number = int(before.pop("number", 0)) if before else 0
         if document != before:
             self._write(self._path, json.dumps({"number": number + 1, **document}, indent=1) + "\n")
@@ -35,9 +37,9 @@ class LocalSplitter:
         """The table as it is, or None before the first."""
         return self._read()
 
-    def _document(self, route: Route) -> dict[str, Any]:
+    def _document(self, route: Route, before: dict[str, Any] | None) -> dict[str, Any]:
         names = {Arm.STABLE: route.stable} | ({Arm.CANARY: route.canary} if route.canary else {})
-        arms = {arm.value: {"revision": name, "endpoint": self._endpoint_of(name)} for arm, name in names.items()}
+        arms = {arm.value: {"revision": name, "endpoint": self._endpoint(name, before)} for arm, name in names.items()}
         return {
             "service": route.service,
             "salt": self._salt,
@@ -46,6 +48,16 @@ class LocalSplitter:
             "canary_buckets": [one for one in range(BUCKETS) if route.canary and route.assigned(one) is Arm.CANARY],
             "mirrored_buckets": [one for one in range(BUCKETS) if route.canary and route.mirrored(one)],
         }
+
+    def _endpoint(self, revision: str, before: dict[str, Any] | None) -> str:
+        """One that is gone keeps the address that the table has, as after a promotion that leaves it no bucket."""
+        try:
+            return self._endpoint_of(revision)
+        except NotFound:
+            known = {one["revision"]: str(one["endpoint"]) for one in (before or {}).get("arms", {}).values()}
+            if revision not in known:
+                raise
+            return known[revision]
 
     def _read(self) -> dict[str, Any] | None:
         if not self._path.exists():
