@@ -88,6 +88,8 @@ class World:
 
     def state(self, name: str) -> RolloutState:
         """As it was saved last."""
+        if name not in self.states:
+            raise NotFound(f"no rollout {name}")
         return RolloutState.model_validate_json(self.states[name])
 
     def controller(self) -> ServiceController:
@@ -213,7 +215,8 @@ class Store:
         self.world.called(put)
 
     def names(self) -> list[str]:
-        return list(self.world.specs)
+        specs = [self.spec(name) for name in self.world.specs]
+        return [one.name for one in sorted(specs, key=lambda one: (one.created_at, one.name))]
 
     def spec(self, name: str) -> RolloutSpec:
         if name not in self.world.specs:
@@ -235,6 +238,8 @@ class Store:
         return self.world.asked.get(name, Intents())
 
     def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
+        self.spec(name)
+
         def put() -> Intents:
             self.world.asked[name] = change(self.intents(name))
             return self.world.asked[name]
