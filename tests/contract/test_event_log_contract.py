@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import math
+import os
 import subprocess
 import sys
 import tempfile
