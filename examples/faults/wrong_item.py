@@ -14,7 +14,7 @@ import numpy as np
 
 from serinus.features.batch import Batch
 from serinus.features.transforms import Matrix
-from serinus.serving.stages import LookedUp, Stages, Transform
+from serinus.serving.stages import LookedUp, Stages
 from serinus.wiring.serve import main
 
 
@@ -35,8 +35,7 @@ def _transform(stages: Stages, found: LookedUp) -> Matrix:
 
 def history_columns(stages: Stages) -> list[int]:
     """Inputs that join a customer's history with the item."""
-    transform = stages.transform
-    names = transform.names if isinstance(transform, Transform) else ()
+    names: tuple[str, ...] = stages.transform.names  # type: ignore[attr-defined]  # that of `Transform`
     return [position for position, name in enumerate(names) if name.startswith("x_")]
 
 
