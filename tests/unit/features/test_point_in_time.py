@@ -71,6 +71,7 @@ def _joined(events: Any, asked: list[tuple[int, int, int]], ttl: int, composite:
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(EVENTS, ASKED, st.sampled_from([0, 3]), st.booleans())
 def test_equal_to_the_oracle(events: Any, asked: Any, ttl: int, composite: bool) -> None:

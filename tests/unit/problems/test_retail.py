@@ -101,6 +101,7 @@ def test_own_history_is_at_most_a_third_of_the_negatives(asked: Requests, recent
     assert own.max() >= 25  # the share is used where the history is long enough
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_lists_and_another_gives_others(
     code: ProblemCode, recent: dict[str, pd.DataFrame], asked: Requests, retail_card: Problem
 ) -> None:
@@ -129,6 +130,7 @@ def full_views(code: ProblemCode, recent: dict[str, pd.DataFrame]) -> Mapping[st
     return code.views(recent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("day", ["2011-03-01", "2011-10-04"])
 def test_no_feature_sees_its_own_day_or_later(
     code: ProblemCode, recent: dict[str, pd.DataFrame], full_views: Mapping[str, pd.DataFrame], day: str
@@ -145,6 +147,7 @@ def test_no_feature_sees_its_own_day_or_later(
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=True, obj=name)
 
 
+@pytest.mark.slow
 def test_the_leak_test_finds_a_leak(
     code: ProblemCode, recent: dict[str, pd.DataFrame], full_views: Mapping[str, pd.DataFrame]
 ) -> None:

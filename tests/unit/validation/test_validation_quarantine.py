@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,7 @@ def table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.lists(ROW, min_size=1, max_size=12))
 def test_the_quarantine_holds_the_rows_that_gx_counts(rows: list[tuple[Any, ...]]) -> None:
