@@ -78,11 +78,6 @@ LIVES: dict[str, tuple[Play, dict[str, Any], dict[str, Phase]]] = {
     "promoted, no hold-back": (_promoted, {"policy": {"hold_back": 0}}, {TWO.name: Phase.PROMOTED}),
     "refused": (_promoted, {"broken": frozenset({TWO.name})}, {TWO.name: Phase.ROLLED_BACK}),
     "two in turn": (_two_in_turn, {}, {TWO.name: Phase.PROMOTED, THREE.name: Phase.PROMOTED}),
-    "two, no hold-back": (
-        _two_in_turn,
-        {"policy": {"hold_back": 0}},
-        {TWO.name: Phase.PROMOTED, THREE.name: Phase.PROMOTED},
-    ),
     "queued": (_newer_while_stepping, {}, {TWO.name: Phase.PROMOTED, THREE.name: Phase.PROMOTED}),
     "replaced": (
         _newer_while_stepping,
