@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: help demo tools test test-unit test-slow verify-stats lint format bench lock compile clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +25,16 @@ $(STAMP): requirements.lock pyproject.toml
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
 
+# The contract suites run on a real Redis; on Debian as root it is installed, elsewhere asked for.
+tools:
+	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; } || \
+	  { echo "tests need redis-server: apt-get install redis-server" >&2; exit 1; }
+
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
 	$(PY) -m pytest -q -m "slow and not live"
 
-test-unit: $(STAMP) ## the fast part
+test-unit: tools $(STAMP) ## the fast part
 	$(PY) -m pytest -q -m "not slow and not live"
 
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
