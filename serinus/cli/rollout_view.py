@@ -124,7 +124,8 @@ def entry_line(entry: Entry) -> str:
     measured = what + f" against {_percent(entry.boundary)}" if entry.metric else ""
     units = f", {sum(entry.units.values())} units" if entry.units else ""
     times = f" (x{entry.times})" if entry.times > 1 else ""
-    return f"{when} step {entry.step} {entry.verdict}{times}:{measured}{units} {entry.reason}".rstrip()
+    event = "" if entry.event in ("look", entry.verdict) else f" ({entry.event})"
+    return f"{when} step {entry.step} {entry.verdict}{event}{times}:{measured}{units} {entry.reason}".rstrip()
 
 
 def planned(rows: Sequence[Planned]) -> Table:
