@@ -6,7 +6,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Most tests keep one core busy. A file stays on one worker, with the servers and stores that its tests share.
+# Unit tests keep one core busy each. A file stays on one worker, with the stores that its tests share; whole pipelines
+# and servers, which have processes of their own, run one after the other.
 WORKERS := -n 2 --dist loadfile
 
 # Steps are processes of their own and import much: without compiled bytecode each would cost seconds more.
@@ -34,7 +35,7 @@ tools:
 	  { echo "tests need redis-server: apt-get install redis-server" >&2; exit 1; }
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
-	$(PY) -m pytest -q $(WORKERS) -m "slow and not live"
+	$(PY) -m pytest -q -m "slow and not live"
 
 test-unit: tools $(STAMP) ## the fast part
 	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live"
