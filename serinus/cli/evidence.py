@@ -124,6 +124,10 @@ def replay(
     from serinus.wiring.replay import ReplayWish
     from serinus.wiring.replay import replay as play
 
+    if rollouts and resume:
+        raise UsageError(
+            "--rollouts and --resume exclude each other", hint="start it again: rollouts go on where they were"
+        )
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
     if rollouts:

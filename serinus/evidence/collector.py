@@ -123,7 +123,9 @@ def _parsed(body: bytes) -> Batch:
 async def _body(request: Request) -> bytes:
     """The whole body, of a content type that is JSON and a size that is allowed."""
     kind, _, rest = request.headers.get("content-type", "application/json").lower().partition(";")
-    if kind.strip() != "application/json" or ("charset" in rest and "utf-8" not in rest):
+    if kind.strip() != "application/json" or (
+        "charset" in rest and not any(one in rest for one in ("utf-8", "utf8", "us-ascii"))
+    ):
         raise _Refused(415, "the content type is not JSON", "content-type", "send application/json in UTF-8")
     parts, size = [], 0
     async for part in request.stream():

@@ -25,6 +25,8 @@ from serinus.core.rollout.spec import Revision
 Launch = Callable[[Revision, int], Sequence[str]]
 STOP_SECONDS = 30.0
 MOST_STARTS = 3
+# An arm that has answered for so long is sound: what ends it later is another fault than the one before.
+STEADY_SECONDS = 60.0
 _TAIL = 1_500
 
 
@@ -52,7 +54,7 @@ class LocalArms:
         self._last: dict[str, ArmCondition] = {}
 
     def ensure(self, revision: Revision) -> None:
-        """See `Arms`. One that died is started again on its port, three times in all."""
+        """See `Arms`. One that died is started again on its port, but not for ever: see `MOST_STARTS`."""
         record = self._record(revision.name)
         if record is None:
             self._start(revision, _free_port(self._host), 1)
@@ -65,6 +67,8 @@ class LocalArms:
         last = self._last.get(revision.name)
         since = last.since if last is not None and last.readiness is readiness else self._now()
         found = self._last[revision.name] = ArmCondition(readiness=readiness, since=since, reason=reason)
+        if readiness is Readiness.READY and self._now() - since >= STEADY_SECONDS:
+            self._forgive(revision.name)
         return found
 
     def _readiness(self, revision: Revision) -> tuple[Readiness, str]:
@@ -76,6 +80,12 @@ class LocalArms:
                 return Readiness.FAILED, self._last_words(revision)
             return Readiness.STARTING, "ended" if record.starts else "not started"
         return (Readiness.READY, "") if self._answers(record.port) else (Readiness.STARTING, "loads its model")
+
+    def _forgive(self, name: str) -> None:
+        """An arm that was steady has all its starts again."""
+        record = self._record(name)
+        if record is not None and record.starts > 1:
+            self._remember(name, record.model_copy(update={"starts": 1}))
 
     def endpoint(self, name: str) -> str:
         """The address of a revision that was ensured. Raises `NotFound`."""

@@ -10,11 +10,15 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 
+Document = TypeVar("Document", bound=BaseModel)
 _SPEC, _INTENTS, _STATE, _LOCK = "spec.json", "intents.json", "state.json", ".lock"
 
 
@@ -23,6 +27,7 @@ class LocalRollouts:
 
     def __init__(self, folder: Path, write: Callable[[Path, str], None]) -> None:
         self._folder, self._write = folder, write
+        self._known: dict[Path, tuple[tuple[int, int, int], BaseModel]] = {}
 
     def create(self, spec: RolloutSpec) -> None:
         """See `RolloutStore`."""
@@ -39,17 +44,16 @@ class LocalRollouts:
 
     def spec(self, name: str) -> RolloutSpec:
         """See `RolloutStore`."""
-        path = self._folder / name / _SPEC
-        if not path.exists():
+        found = self._parsed(self._folder / name / _SPEC, RolloutSpec)
+        if found is None:
             known = ", ".join(sorted(one.parent.name for one in self._folder.glob(f"*/{_SPEC}"))) or "none"
             raise NotFound(f"no rollout {name}", hint=f"known: {known}")
-        return RolloutSpec.model_validate_json(path.read_bytes())
+        return found
 
     def state(self, name: str) -> RolloutState:
         """See `RolloutStore`."""
-        path = self._folder / name / _STATE
         spec = self.spec(name)
-        return RolloutState.model_validate_json(path.read_bytes()) if path.exists() else RolloutState.first(spec)
+        return self._parsed(self._folder / name / _STATE, RolloutState) or RolloutState.first(spec)
 
     def save(self, state: RolloutState, over: RolloutState) -> None:
         """See `RolloutStore`."""
@@ -61,8 +65,7 @@ class LocalRollouts:
 
     def intents(self, name: str) -> Intents:
         """See `RolloutStore`."""
-        path = self._folder / name / _INTENTS
-        return Intents.model_validate_json(path.read_bytes()) if path.exists() else Intents()
+        return self._parsed(self._folder / name / _INTENTS, Intents) or Intents()
 
     def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
         """See `RolloutStore`."""
@@ -71,6 +74,19 @@ class LocalRollouts:
             found = change(self.intents(name))
             self._write(self._folder / name / _INTENTS, found.model_dump_json(indent=1) + "\n")
         return found
+
+    def _parsed(self, path: Path, kind: type[Document]) -> Document | None:
+        """The document of a file, parsed once for as long as nobody replaces the file: a tick asks for all rollouts."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        mark = (found.st_mtime_ns, found.st_ino, found.st_size)
+        known = self._known.get(path)
+        if known is None or known[0] != mark:
+            known = self._known[path] = (mark, kind.model_validate_json(path.read_bytes()))
+        assert isinstance(known[1], kind)  # noqa: S101 - a path has one kind
+        return known[1]
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ and not promoted is not tried again until version, template or retry change (DES
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -200,8 +200,3 @@ def _alone(stable: Revision, wanted: Revision, rollout: str) -> Route:
 
 def _service(revision: Revision) -> str:
     return revision.name.rsplit("-v", 1)[0]
-
-
-def with_first(wanted: Wanted, first: Revision) -> Wanted:
-    """The same with another first revision."""
-    return replace(wanted, first=first)

@@ -6,6 +6,7 @@ meet the same route whatever the machine's pace.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,13 +38,12 @@ START_SECONDS = 120.0
 
 @dataclass
 class Played:
-    """What a replay did: requests and failures by rollout and step, latencies, and how the service stood at the end."""
+    """What a replay did: failures by rollout and step, latencies, and how the service stood at the end."""
 
     view: ServiceView
     seconds: float = 0.0
     sent: int = 0
     failed: int = 0
-    by_step: Counter[tuple[str, int]] = field(default_factory=Counter)
     failed_by_step: Counter[tuple[str, int]] = field(default_factory=Counter)
     latency_ms: dict[str, float] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ def replay_rollouts(
     folder = project.home / REPLAYS / wish.name
     recording = read_recording(recording_folder(project, wish.problem), wish.problem)
     schedule = Schedule(recording, new_plan(folder, wish), KpiPlan.of(card).longest)
-    reduce = reducer(project, card).reduce
+    reduce, counting = reducer(project, card).reduce, threading.Lock()
 
     def pause(as_of: datetime) -> bool:
         time.sleep(FLUSH_SECONDS)
@@ -79,9 +79,9 @@ def replay_rollouts(
         return _done(host, played.view, name)
 
     def sent(one: Sent) -> None:
-        where = _where(played.view)
-        played.by_step[where] += 1
-        played.failed_by_step[where] += bool(one.fault)
+        """Called from the threads that send."""
+        with counting:
+            played.failed_by_step[_where(played.view)] += bool(one.fault)
         watchers.on_sent(one)
 
     target = Target(

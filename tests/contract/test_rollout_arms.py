@@ -21,7 +21,7 @@ from serinus.core.rollout.evidence import Readiness
 from serinus.core.rollout.ports import Arms
 from serinus.core.rollout.spec import Revision
 from serinus.rollout import local_arms
-from serinus.rollout.local_arms import MOST_STARTS, LocalArms
+from serinus.rollout.local_arms import MOST_STARTS, STEADY_SECONDS, LocalArms
 from tests.unit.rollout.fakes import ONE, TWO, World
 from tests.unit.rollout.fakes import Arms as FakeArms
 
@@ -202,6 +202,17 @@ class TestDeath:
             assert (found.readiness, found.reason) == (expected, "ended" if start < MOST_STARTS else "")
             arms.ensure(ONE)
         assert machine.processes(ONE) == []
+
+    def test_deaths_long_apart_do_not_add_up(self, machine: Machine) -> None:
+        arms = machine.arms()
+        for _ in range(MOST_STARTS + 1):
+            arms.ensure(ONE)
+            ready(arms, ONE)
+            machine.now += STEADY_SECONDS
+            assert arms.condition(ONE).readiness is Readiness.READY
+            assert machine.record(ONE)["starts"] == 1
+            machine.kill(ONE)
+            assert arms.condition(ONE).readiness is Readiness.STARTING
 
     def test_one_that_cannot_start_says_its_last_words(self, machine: Machine) -> None:
         arms, broken = machine.arms(), MODES["dies"]

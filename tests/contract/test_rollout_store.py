@@ -175,6 +175,23 @@ class TestLocal:
         assert store.names() == [TWO.name]
         store.create(spec(THREE.name, START + 1))
 
+    def test_a_file_is_parsed_once_until_somebody_replaces_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, other = (LocalRollouts(tmp_path, write_atomically) for _ in range(2))
+        store.create(spec())
+        first = store.state(TWO.name)
+        read, plain = list[Path](), Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), plain(path))[1])
+        for _ in range(3):
+            assert store.names() == [TWO.name]
+            assert store.state(TWO.name) == first
+        assert read == []
+        changed = first.changed(written=first.written + 1)
+        other.save(changed, first)
+        assert store.state(TWO.name) == store.state(TWO.name) == changed
+        assert [path.name for path in read if path.name == "state.json"] == ["state.json"]
+
     def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path: Path) -> None:
         store = LocalRollouts(tmp_path, write_atomically)
         store.create(spec())

@@ -140,6 +140,12 @@ def test_get_and_history_show_the_state(rolling: Callable[..., RolloutSpec]) -> 
     assert run("rollout", "watch", "renewal", "--json").exit_code == 1
 
 
+def test_a_replay_with_rollouts_cannot_be_taken_up_again(deployed: Path) -> None:
+    found = run("replay", "renewal", "--rollouts", "--resume", "x")
+    assert found.exit_code == 2
+    assert "exclude each other" in found.stderr
+
+
 def test_a_plan_needs_a_measurement_and_known_kpis(deployed: Path) -> None:
     assert "has not answered anything yet" in run("rollout", "plan", "renewal").stderr
     assert run("rollout", "plan", "renewal", "--effect", "log_loss").exit_code == 2

@@ -138,7 +138,12 @@ def test_content_types_and_sizes(http: TestClient, monkeypatch: pytest.MonkeyPat
     import json
 
     body = json.dumps({"outcomes": [one()]})
-    kinds = {"application/json; charset=utf-8": 200, "text/plain": 415, "application/json; charset=latin-1": 415}
+    kinds = {
+        "application/json; charset=utf-8": 200,
+        "application/json; charset=UTF8": 200,
+        "text/plain": 415,
+        "application/json; charset=latin-1": 415,
+    }
     for kind, status in kinds.items():
         assert http.post(PATH, content=body, headers={"content-type": kind}).status_code == status
     monkeypatch.setattr(collector_module, "MOST_BYTES", len(body) - 1)
