@@ -180,7 +180,8 @@ class Player:
 
     def _check(self) -> None:
         if self._unreachable >= MOST_UNREACHABLE:
-            raise Unavailable(f"{self._target.endpoint} has stopped answering", hint="start it, and resume the replay")
+            where = self._target.endpoint or f"the service {self._target.service}"
+            raise Unavailable(f"{where} has stopped answering", hint="start it, and replay again")
 
     def _report(
         self,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serinus.core.errors import SerinusError
-from serinus.core.run import StepRecord
+from serinus.core.run import StepError, StepRecord
 from serinus.report import write
 from serinus.wiring.demo_servers import Servers, running
 from serinus.wiring.journal import Journal, write_atomically
@@ -56,17 +56,32 @@ class Demo:
         return Journal(self.project.home, PROBLEM, self.run)
 
     def step(self, name: str, work: Callable[[], tuple[int, dict[str, Any]]]) -> int:
-        """Runs a step of the demo and records it; its exit code."""
+        """Runs a step of the demo and records it, also one that raises; its exit code."""
         began = time.perf_counter()
-        code, facts = work()
+        try:
+            code, facts = work()
+        except SerinusError as fault:
+            self.record(name, time.perf_counter() - began, {}, failed=True, error=fault)
+            raise
         self.record(name, time.perf_counter() - began, facts, failed=bool(code))
         return code
 
-    def record(self, name: str, seconds: float, facts: dict[str, Any], *, failed: bool = False) -> None:
+    def record(
+        self,
+        name: str,
+        seconds: float,
+        facts: dict[str, Any],
+        *,
+        failed: bool = False,
+        error: SerinusError | None = None,
+    ) -> None:
         """A step that has just ended."""
         at = datetime.fromtimestamp(time.time() - seconds, UTC)
         status: Literal["ok", "failed"] = "failed" if failed else "ok"
-        self.journal.write(StepRecord(name=name, status=status, started_at=at, seconds=seconds, facts=facts))
+        told = StepError.model_validate(error.as_dict()) if error else None
+        self.journal.write(
+            StepRecord(name=name, status=status, started_at=at, seconds=seconds, facts=facts, error=told)
+        )
 
     def publish(self) -> None:
         """Report and summary of everything so far."""
