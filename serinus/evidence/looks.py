@@ -26,7 +26,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 INCIDENT_SECONDS = 10.0
-_COUNTED = ("error_rate", "latency_slo")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _of_stage(
 def _increments(
     kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequence[str]
 ) -> Sequence[Moments | tuple[Counts, ...]]:
-    if kpi.formula in _COUNTED:
+    if kpi.counted:
         return _counts(kpi, part, ends)
     return _moments(kpi, part, unit, ends, covariates)
 

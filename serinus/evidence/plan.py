@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from serinus.core.card import Kind, Kpi, Problem
 
-# Known with the answer itself: no outcome can change them.
-_AT_ONCE = ("error_rate", "latency_slo", "cold_start_share")
 PREDICTED, OBSERVED = "_predicted", "_observed"
 
 
@@ -23,7 +21,7 @@ class Group:
 
     def needs_scores(self) -> bool:
         """Whether a KPI of the group is made of the items shown and the label's outcomes."""
-        return any(kpi.formula not in (*_AT_ONCE, "return_within") for kpi in self.kpis)
+        return any(not kpi.known_at_once and kpi.formula != "return_within" for kpi in self.kpis)
 
     def columns(self) -> tuple[str, ...]:
         """The columns of KPI rows that this group fills; a calibration is a pair of sums, whose ratio it is."""
@@ -49,7 +47,7 @@ class KpiPlan:
         label = card.framing.label
         windows: dict[float, list[Kpi]] = {}
         for kpi in card.requirements.kpis:
-            window = 0.0 if kpi.formula in _AT_ONCE else (kpi.window or label.maturity).total_seconds()
+            window = 0.0 if kpi.known_at_once else (kpi.window or label.maturity).total_seconds()
             windows.setdefault(window, []).append(kpi)
         groups = tuple(Group(seconds, tuple(windows[seconds])) for seconds in sorted(windows))
         return cls(card.framing.kind is Kind.RANKING, label.name, label.attribution == "unit", groups)

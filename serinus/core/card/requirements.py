@@ -50,6 +50,22 @@ class Kpi(CardPart):
     burn_in_units: Annotated[int, Field(ge=1)] = 30
     look_every: Annotated[int, Field(ge=1)] = 50
 
+    @property
+    def known_at_once(self) -> bool:
+        """Known with the answer itself: no outcome can change it."""
+        return self.formula in ("error_rate", "latency_slo", "cold_start_share")
+
+    @property
+    def counted(self) -> bool:
+        """Judged by counts of incidents, not by means."""
+        return self.formula in ("error_rate", "latency_slo")
+
+    def judged_in_shadow(self, *, independent_outcomes: bool) -> bool:
+        """Whether mirrored answers tell it (D9): nobody saw them, so they have no outcome of their own, and where
+        outcomes are those of a log, nobody comes back because of an answer that was not shown.
+        """
+        return self.known_at_once or (independent_outcomes and self.formula != "return_within")
+
     @model_validator(mode="after")
     def _complete(self) -> Kpi:
         needs = {"hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}

@@ -14,9 +14,6 @@ from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
 from serinus.core.rollout.words import StepKind
 
-# Known with the answer itself, so a mirrored request that nobody saw tells them, too (D9).
-_WITHOUT_OUTCOME = ("error_rate", "latency_slo", "cold_start_share")
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,5 +79,5 @@ def kind_of(step: Step) -> StepKind:
 
 
 def judged_in_shadow(spec: RolloutSpec, kpi: Kpi) -> bool:
-    """Whether shadow can judge it: nobody sees a mirrored answer, so it has no outcome of its own (D9)."""
-    return spec.independent_outcomes or kpi.formula in _WITHOUT_OUTCOME
+    """Whether the shadow of this rollout judges it."""
+    return kpi.judged_in_shadow(independent_outcomes=spec.independent_outcomes)

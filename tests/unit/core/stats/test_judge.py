@@ -255,3 +255,12 @@ def test_readings_do_not_depend_on_how_a_look_was_made_up() -> None:
 def test_a_test_is_plain_json(retail_card: Problem) -> None:
     tests = made_tests(retail_card.requirements.kpis, retail_card.operation.rollout, independent_outcomes=True)
     assert tuple(KpiTest.model_validate_json(test.model_dump_json()) for test in tests) == tests
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_shadow_waits_for_no_kpi_that_shadow_does_not_judge(independent: bool, retail_card: Problem) -> None:
+    """A goal that the machine waits for and the judge never reads would hold every rollout in shadow."""
+    policy, kpis = retail_card.operation.rollout, retail_card.requirements.kpis
+    tests = {test.kpi: test for test in made_tests(kpis, policy, independent_outcomes=independent)}
+    for kpi in kpis:
+        assert kpi.judged_in_shadow(independent_outcomes=independent) == (Stage.SHADOW in tests[kpi.name].stages)
