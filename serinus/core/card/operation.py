@@ -79,6 +79,21 @@ class Rollout(CardPart):
             raise ValueError(f"weights must rise from step to step, got {weights}")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> Rollout:
+        """A policy that could not be followed to its end is refused with the card, not when a rollout begins."""
+        weights = [step.weight for step in self.steps if step.weight is not None]
+        if not weights:
+            raise ValueError("a rollout needs a step with a weight: nothing else shows that users are not worse off")
+        if max(weights) > 100 - self.hold_back:
+            raise ValueError(f"weight {max(weights)} leaves no room for the hold-back of {self.hold_back} %")
+        first = next(place for place, step in enumerate(self.steps) if step.weight is not None)
+        if any(step.shadow is not None for step in self.steps[first:]):
+            raise ValueError("shadow comes before the first weight: later it could no longer spare a user")
+        if self.steps[0].bake is not None:
+            raise ValueError("a bake keeps the traffic of the step before it, so it cannot be the first step")
+        return self
+
 
 class Monitoring(CardPart):
     """When live data or quality counts as changed. Effect sizes, not p-values alone, raise an alarm."""

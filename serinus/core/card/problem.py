@@ -36,6 +36,10 @@ class Problem(CardPart):
                 raise ValueError(f"kind scoring has no list to hit: KPI {', '.join(wrong)} needs kind ranking")
         if self.data.snapshot_time.date() < self.data.splits.test.start:
             raise ValueError("data.snapshot_time lies before data.splits.test: there would be no test rows")
+        independent = self.framing.outcomes == "independent_of_ranking"
+        judged = [kpi.judged_in_shadow(independent_outcomes=independent) for kpi in self.requirements.kpis]
+        if any(step.shadow is not None for step in self.operation.rollout.steps) and not any(judged):
+            raise ValueError("operation.rollout has a shadow step and no KPI can be judged in it: it would never end")
         names = {baseline.name for baseline in self.data.baselines}
         for gate in self.operation.gates:
             missing = sorted(set(gate.by) - names) if gate.check == "baselines" else []

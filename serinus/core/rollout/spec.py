@@ -58,17 +58,8 @@ class RolloutSpec(_Part):
 
     @model_validator(mode="after")
     def _can_be_followed(self) -> RolloutSpec:
-        kinds = [kind_of(step) for step in self.policy.steps]
-        weights = [step.weight for step in self.policy.steps if step.weight is not None]
-        if not weights:
-            raise ValueError("a rollout needs a step with a weight: nothing else shows that users are not worse off")
-        if max(weights) > 100 - self.policy.hold_back:
-            raise ValueError(f"weight {max(weights)} leaves no room for the hold-back of {self.policy.hold_back} %")
-        if StepKind.SHADOW in kinds[kinds.index(StepKind.WEIGHT) :]:
-            raise ValueError("shadow comes before the first weight: later it could no longer spare a user")
-        if kinds[0] is StepKind.BAKE:
-            raise ValueError("a bake keeps the traffic of the step before it, so it cannot be the first step")
-        if StepKind.SHADOW in kinds and not any(judged_in_shadow(self, kpi) for kpi in self.kpis):
+        shadow = any(step.shadow is not None for step in self.policy.steps)
+        if shadow and not any(judged_in_shadow(self, kpi) for kpi in self.kpis):
             raise ValueError("no KPI can be judged in shadow, so that step would never end: leave it out")
         return self
 

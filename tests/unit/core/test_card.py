@@ -64,6 +64,7 @@ def test_the_retail_card_holds(retail_card: Problem) -> None:
         ("operation/gates/0/by", ["best_seller"], "names unknown baselines best_seller"),
         ("operation/rollout/steps/0/weight", 5, "a step is exactly one of shadow, weight, bake, approval"),
         ("operation/rollout/hold_back", 20, "operation.rollout.hold_back: "),
+        ("operation/rollout/steps", [{"shadow": 1.0}], "operation.rollout: a rollout needs a step with a weight"),
         ("operation/monitoring/windows_in_alarm", [3, 2], "1 <= k <= m"),
     ],
 )
@@ -95,3 +96,12 @@ def test_scoring_has_no_list_to_hit() -> None:
 def test_a_document_that_is_no_card_is_told_so(document: object) -> None:
     with pytest.raises(CardError, match="is not a problem card"):
         parse_card(document)
+
+
+def test_a_shadow_in_which_nothing_can_be_judged_is_refused() -> None:
+    raw = _with("framing/outcomes", "depend_on_ranking")
+    parse_card(raw)  # errors and latency are known with the answer
+    raw["requirements"]["kpis"] = [one for one in raw["requirements"]["kpis"] if one["name"] == "hits_at_10"]
+    with pytest.raises(CardError) as raised:
+        parse_card(raw)
+    assert "no KPI can be judged" in raised.value.cause
