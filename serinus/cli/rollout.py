@@ -16,7 +16,7 @@ from rich.live import Live
 
 from serinus.cli import rollout_view
 from serinus.cli.output import command, err, out, show_json, show_table
-from serinus.core.errors import Conflict, NotFound, UsageError
+from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
 from serinus.core.rollout.spec import Intents
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase, StepKind
@@ -56,19 +56,18 @@ def run(
     until_settled: Annotated[bool, typer.Option(help="End when nothing is left to decide.")] = False,
 ) -> None:
     """Runs the controller of a service here: its arms, its route, its rollouts, until Ctrl-C."""
-    from datetime import UTC, datetime
-
     from serinus.wiring.evidence import reducer
-    from serinus.wiring.rollouts import Hosting, hosted
+    from serinus.wiring.rollouts import Hosting, hosted, tick
 
     project = open_project()
     reduce = reducer(project, project.problem(problem).card).reduce
     with hosted(project, problem, Hosting()) as host, Live(console=err, auto_refresh=False) as live:
         while True:
-            reduce(datetime.now(UTC).timestamp())
-            view = host.controller.tick()
-            spec = host.ports.store.spec(view.rollout.name) if view.rollout else None
-            live.update(rollout_view.service(view, spec, {}), refresh=True)
+            found = tick(host, reduce, time.time)
+            if isinstance(found, SerinusError):
+                live.console.print(f"this tick failed, the next one tries again: {found.headline} {found.cause}")
+            else:
+                live.update(rollout_view.standing(host.ports.store, found), refresh=True)
             if until_settled and host.controller.settled():
                 return
             time.sleep(interval)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serinus.core.errors import Conflict
 
+_POLL_SECONDS = 0.02
 _STATE, _LOCK = "state.json", ".lock"
 _PART_ROWS = 50_000
 
@@ -73,10 +75,10 @@ class State(BaseModel):
 
 
 class StateFolder:
-    """The folder of a reduction."""
+    """The folder of a reduction. Another one under way is waited for, `patience` seconds at most."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, patience: float = 20.0) -> None:
+        self.folder, self._patience = folder, patience
 
     @contextmanager
     def alone(self) -> Iterator[State]:
@@ -84,15 +86,24 @@ class StateFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                raise Conflict(f"another process reduces {self.folder}", hint="wait until it ends") from fault
+            self._lock(handle)
             state = self.load()
             self._tidy(state)
             yield state
         finally:
             os.close(handle)
+
+    def _lock(self, handle: int) -> None:
+        """`serinus kpis` beside a running controller is no reason for either to fail."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as fault:
+                if time.monotonic() >= deadline:
+                    raise Conflict(f"another process reduces {self.folder}", hint="wait until it ends") from fault
+            time.sleep(_POLL_SECONDS)
 
     def load(self) -> State:
         """The state last saved; an empty one at first."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serinus.core.card import Problem
-from serinus.core.errors import Conflict, NotFound
+from serinus.core.errors import Conflict, NotFound, SerinusError, Unavailable
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.core.rollout.spec import Revision, RolloutSpec
@@ -25,7 +25,7 @@ from serinus.rollout.engine import Ports
 from serinus.rollout.local_arms import LocalArms
 from serinus.rollout.local_routes import LocalSplitter
 from serinus.rollout.local_store import LocalRollouts
-from serinus.rollout.service import ServiceController, Wanted
+from serinus.rollout.service import ServiceController, ServiceView, Wanted
 from serinus.wiring.adapters import deployer, online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.journal import write_atomically
@@ -108,6 +108,15 @@ def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]
             yield made
         finally:
             made.stop()
+
+
+def tick(host: Hosted, reduce: Callable[[float], object], now: Now) -> ServiceView | SerinusError:
+    """One tick of a controller whose arms serve: what does not answer now is asked again by the next tick."""
+    try:
+        reduce(now())
+        return host.controller.tick()
+    except (Conflict, Unavailable) as fault:
+        return fault
 
 
 def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:

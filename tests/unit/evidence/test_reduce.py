@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from memory_log import DAY, START, MemoryLog, exposure, outcome, scores
 
 from serinus.core.card import Problem
+from serinus.core.errors import Conflict
 from serinus.core.events import Stream
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
@@ -269,3 +271,20 @@ def test_the_size_of_chunks_and_parts_changes_nothing(
         assert toy.folder.load().counters.duplicates == 5
     assert len(found[0]) == 30
     assert found[0] == found[1]
+
+
+def test_a_second_reduction_waits_for_the_first_but_not_for_ever(tmp_path: Path) -> None:
+    with StateFolder(tmp_path).alone():
+        with pytest.raises(Conflict, match="another process reduces"), StateFolder(tmp_path, patience=0.0).alone():
+            pass
+        entered = threading.Event()
+
+        def wait() -> None:
+            with StateFolder(tmp_path, patience=60.0).alone():
+                entered.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not entered.wait(0.1)
+    waiting.join(60.0)
+    assert entered.is_set()
