@@ -6,9 +6,12 @@ The descriptor is built here and decoded by the protobuf library.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from numpy.typing import NDArray
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -51,6 +54,33 @@ _Value: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{_PA
 
 _parse = _Value.FromString
 _LIST_FIELDS = frozenset(name for name, _ in _LISTS.values())
+
+
+# A number of fixed width is the tag of its field and its bytes: nothing to parse. By Feast's name of the type.
+_FIXED = {
+    "Float64": (5 << 3 | 1, np.dtype([("tag", "u1"), ("value", "<f8")])),
+    "Float32": (6 << 3 | 5, np.dtype([("tag", "u1"), ("value", "<f4")])),
+}
+
+
+def decode_fixed(raws: Sequence[bytes | None], kind: str) -> NDArray[np.float64] | None:
+    """The values of a column of doubles or floats, NaN for null; None for other types, or when a value is of one.
+
+    The same as `decode` of each; most features are such numbers, and a request reads some 1,500 values.
+    """
+    if kind not in _FIXED:
+        return None
+    tag, layout = _FIXED[kind]
+    places = [place for place, raw in enumerate(raws) if raw]
+    present = [raw for raw in raws if raw]
+    if any(len(raw) != layout.itemsize for raw in present):
+        return None
+    stored = np.frombuffer(b"".join(present), dtype=layout)
+    if (stored["tag"] != tag).any():
+        return None
+    found = np.full(len(raws), np.nan)
+    found[places] = stored["value"]
+    return found
 
 
 def decode(raw: bytes | None) -> Any:  # noqa: ANN401 - any feature type

@@ -21,7 +21,7 @@ from serinus.features.feast_store import FeastStore
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.online import OnlineReader, SqliteStore
 from serinus.features.sides import lookup_time
-from serinus.features.value_proto import decode
+from serinus.features.value_proto import decode, decode_fixed
 
 NOON = datetime(2024, 1, 6, 12, tzinfo=UTC)  # day 5
 MANY = 1200  # keys, more than one query takes
@@ -224,6 +224,25 @@ def test_every_type_is_decoded_as_feast_encodes_it() -> None:
         sample = {"string": ["a", ""], "bool": [True, False], "bytes": [b"x"]}.get(kind, [1, 0, 2])
         getattr(value, f"{kind}_list_val").val.extend(sample)
         assert decode(value.SerializeToString()) == sample, kind
+
+
+@pytest.mark.parametrize(("kind", "field"), [("Float64", "double_val"), ("Float32", "float_val")])
+def test_a_column_of_numbers_is_decoded_as_each_of_them(kind: str, field: str) -> None:
+    from feast.protos.feast.types.Value_pb2 import Null, Value
+
+    numbers = [0.0, -0.0, 1.5, -2.0e20, float("inf"), 1e-30]
+    raws = [Value(**{field: one}).SerializeToString() for one in numbers]
+    raws += [None, b""]
+    found = decode_fixed(raws, kind)
+    expected = [np.nan if (value := decode(raw)) is None else value for raw in raws]
+    assert found is not None
+    np.testing.assert_array_equal(found, np.array(expected, dtype=np.float64))
+    for other in (Value(int64_val=5), Value(null_val=Null.NULL), Value(string_val="x" * 3), Value(string_val="x" * 7)):
+        assert decode_fixed([*raws, other.SerializeToString()], kind) is None
+    assert decode_fixed(raws, "Int64") is None
+    nothing = decode_fixed([None, None], kind)
+    assert nothing is not None
+    assert np.isnan(nothing).all()
 
 
 def test_the_time_of_a_lookup_is_the_midnight_that_begins_its_day() -> None:
