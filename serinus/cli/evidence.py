@@ -117,7 +117,7 @@ def replay(
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Through the service's route, with its rollouts deciding as it goes.")
     ] = False,
-    tick_every: Annotated[int, typer.Option(min=1, help="Requests between ticks of the rollouts.")] = 25,
+    tick_every: Annotated[int, typer.Option(min=1, help="Requests between ticks of the rollouts.")] = 50,
     as_json: Json = False,
 ) -> int:
     """Replays recorded requests against a running service, with their real outcomes; exit code 1 when one failed."""

@@ -31,7 +31,8 @@ from serinus.wiring.rollout_replay import Played, Watchers, replay_rollouts
 from serinus.wiring.rollout_start import want
 from serinus.wiring.rollouts import Hosted, Hosting, hosted, wanted
 
-TICK_EVERY = 25
+# Looks lie on their grid however often somebody asks; a tick costs a pause of the replay.
+TICK_EVERY = 50
 # Far more than any plan says: the replay ends with the verdict.
 MOST_PASSES = 25
 FAULT_FILE = "FAULT_BEGINS_WITH"
