@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.cluster.bed import control_groups, namespaces
@@ -44,24 +45,30 @@ def main() -> int:
     """The exit code: 0 as asked, 1 when a part is missing, 2 for a wrong command."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.bed", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status", "shell", "enter", "build"))
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="for enter: a command to run in the bed's network")
+    parser.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        help="up: parts to start with all that they need (all when none); enter: a command",
+    )
     asked = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("the bed needs root: it makes namespaces, mounts and links")
-    actions = {"up": _up, "down": _down, "status": _status, "build": _build, "shell": _shell}
+    actions = {"down": _down, "status": _status, "build": _build, "shell": _shell}
+    if asked.command == "up":
+        return _up(places(), asked.rest)
     if asked.command == "enter":
         return _enter(places(), asked.rest)
     return actions[asked.command](places())
 
 
-def _up(where: Places) -> int:
+def _up(where: Places, wanted: list[str]) -> int:
     began = time.monotonic()
     with _alone(where):
         if namespaces.first_process(where) is None:
             left = namespaces.end(where)
             if left:
                 return _fail("something of an earlier bed is left:", left)
-            plan = _plan(where)
+            plan = replace(_plan(where), wanted=tuple(wanted))
             where.logs.mkdir(parents=True)
             plan.write()
             namespaces.launch(where)
@@ -120,9 +127,8 @@ def _status(where: Places) -> int:
         _say(f"{one['name']:28s} {one['kind']:10s} {one['state']:9s} {one['seconds']:6.1f} s")
         if one["message"]:
             _say(one["message"])
-    _say(
-        f"memory {control_groups.memory_bytes() / 2**30:.2f} GiB; gateway class {CLASS}; KUBECONFIG={where.kubeconfig}"
-    )
+    memory = control_groups.memory_bytes(where.control_group) / 2**30
+    _say(f"memory {memory:.2f} GiB; gateway class {CLASS}; KUBECONFIG={where.kubeconfig}")
     return 0 if parts and all(one["state"] == "ready" for one in parts) else 1
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,21 @@ class Task:
 
 
 Part = Component | Task
+
+
+def needed(parts: Sequence[Part], wanted: Sequence[str]) -> list[Part]:
+    """The parts with the names wanted and all that they need, directly or not; all parts when none is named."""
+    by_name = {one.name: one for one in parts}
+    unknown = set(wanted) - set(by_name)
+    if unknown:
+        raise ValueError(f"no part {', '.join(sorted(unknown))}; known: {', '.join(by_name)}")
+    found, left = set[str](), list(wanted or by_name)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += by_name[name].needs
+    return [one for one in parts if one.name in found]
 
 
 def waiting(name: str, probe: Probe, needs: tuple[str, ...], patience: float = 120.0) -> Task:

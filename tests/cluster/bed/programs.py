@@ -44,9 +44,12 @@ def _kubernetes(name: str) -> Program:
 
 # In the order of building: what depends on most of Kubernetes first, so that the others find it compiled.
 PROGRAMS = (
-    *map(
-        _kubernetes, ("kube-apiserver", "kube-controller-manager", "kubelet", "kube-scheduler", "kube-proxy", "kubectl")
-    ),
+    _kubernetes("kube-apiserver"),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kubelet"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kube-proxy"),
+    _kubernetes("kubectl"),
     Program("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
     Program("kserve", "kserve", "github.com/kserve/kserve/cmd/manager"),
     Program("envoy-gateway", "envoy-gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
