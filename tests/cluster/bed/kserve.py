@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.cluster.bed import probes
 from tests.cluster.bed.certificates import Authority
-from tests.cluster.bed.parts import Component, Part, Task
+from tests.cluster.bed.parts import Component, Part, Probe, Task
 from tests.cluster.bed.programs import module_folder
 from tests.cluster.bed.site import Site, documents
 
@@ -83,7 +83,7 @@ def _manager(site: Site) -> Component:
     )
 
 
-def _both(first: probes.Probe, second: probes.Probe) -> probes.Probe:
+def _both(first: Probe, second: Probe) -> Probe:
     return lambda: first() or second()
 
 

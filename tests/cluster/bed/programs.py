@@ -18,14 +18,14 @@ from pathlib import Path
 
 from tests.cluster.bed.places import HERE
 
-MODULES = HERE / "programs"
+MODULES = HERE / "modules"
 # No symbol tables: they are half of the linker's time and of the size.
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 
 
 @dataclass(frozen=True)
 class Program:
-    """A binary `name` from `package` of the module in programs/`module`."""
+    """A binary `name` from `package` of the module in modules/`module`."""
 
     name: str
     module: str
@@ -74,7 +74,7 @@ def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
 
 
 def module_folder(module: str, path: str) -> Path:
-    """Where the sources of module `path`, which programs/`module` needs, are: charts and CRDs are read from there."""
+    """Where the sources of module `path`, which modules/`module` needs, are: charts and CRDs are read from there."""
     where = _go("list", "-m", "-f", "{{.Dir}}", path, folder=MODULES / module).strip()
     if not where:
         _go("mod", "download", path, folder=MODULES / module)
