@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.cluster.bed.parts import Part, Task
 from tests.cluster.bed.programs import module_folder, module_version
-from tests.cluster.bed.site import Site, documents, run
+from tests.cluster.bed.site import Site, crds, run
 
 NAMESPACE = "envoy-gateway-system"
 CLASS = "envoy"
@@ -56,10 +56,7 @@ def gateway_image() -> str:
 
 def _crds(site: Site) -> None:
     api = module_folder("envoy-gateway", _GATEWAY_API) / "config" / "crd" / "standard"
-    own = _chart_sources() / "charts" / "crds" / "crds" / "generated"
-    found = documents(*(file for folder in (api, own) for file in sorted(folder.glob("*.yaml"))))
-    # The policy beside them belongs to the chart.
-    site.apply([one for one in found if one["kind"] == "CustomResourceDefinition"])
+    crds(site, api, _chart_sources() / "charts" / "crds" / "crds" / "generated")
 
 
 def _chart_sources() -> Path:

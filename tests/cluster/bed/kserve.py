@@ -15,7 +15,7 @@ from tests.cluster.bed import probes
 from tests.cluster.bed.certificates import Authority
 from tests.cluster.bed.parts import Component, Part, Probe, Task
 from tests.cluster.bed.programs import module_folder
-from tests.cluster.bed.site import Site, documents
+from tests.cluster.bed.site import Site, crds, documents
 
 NAMESPACE = "kserve"
 _MODULE = "github.com/kserve/kserve"
@@ -40,10 +40,9 @@ _SETTINGS = {
 def kserve(site: Site) -> list[Part]:
     """CRDs and rights, the manager, and then its webhooks: until it answers them nothing of KServe's can be applied."""
     config = module_folder("kserve", _MODULE) / "config"
-    crds = [*(config / "crd" / "full").glob("*.yaml"), *(config / "crd" / "full" / "clusterstoragecontainer").glob("*")]
-    named = [one for one in crds if one.name != "kustomization.yaml"]
+    full = config / "crd" / "full"
     return [
-        Task("kserve-crds", lambda: site.apply(documents(*named)), needs=("kube-apiserver",)),
+        Task("kserve-crds", lambda: crds(site, full, full / "clusterstoragecontainer"), needs=("kube-apiserver",)),
         Task("kserve-rights", lambda: _rights(site, config), needs=("kube-apiserver",)),
         _manager(site),
         Task("kserve-webhooks", lambda: _webhooks(site, config), needs=("kserve-manager",)),

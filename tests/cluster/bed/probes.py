@@ -70,7 +70,7 @@ def condition(kubectl: tuple[str, ...], what: str, name: str) -> Probe:
         done = subprocess.run((*kubectl, "get", what, "-o", "json"), capture_output=True, text=True, check=False)
         if done.returncode:
             return done.stderr.strip()[-300:]
-        found = json.loads(done.stdout).get("status", {}).get("conditions", [])
+        found = json.loads(done.stdout).get("status", {}).get("conditions") or []
         true = any(one["type"] == name and one["status"] == "True" for one in found)
         return "" if true else f"{what} is not {name}"
 

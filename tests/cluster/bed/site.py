@@ -15,7 +15,12 @@ from typing import Any
 import yaml
 
 from tests.cluster.bed.certificates import Authority
+from tests.cluster.bed.parts import waiting
 from tests.cluster.bed.places import Places
+from tests.cluster.bed.probes import condition
+
+# Beside the CRDs of their projects; the policy belongs to the gateway's chart.
+_NOT_CRDS = ("kustomization.yaml", "gateway.networking.k8s.io_vap_safeupgrades.yaml")
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,19 @@ class Site:
         run(*self.kubectl, "apply", "--server-side", "--force-conflicts", *where, "-f", "-", feed=text)
 
 
+def crds(site: Site, *folders: Path) -> None:
+    """Applies the CRDs in some folders, and waits until they are served."""
+    files = [one for folder in folders for one in sorted(folder.glob("*.yaml")) if one.name not in _NOT_CRDS]
+    named = [part for one in files for part in ("-f", str(one))]
+    made = run(*site.kubectl, "apply", "--server-side", "--force-conflicts", "-o", "name", *named).split()
+    # Not by `kubectl wait`, which takes a status without conditions, as KServe's files have it, for an error.
+    for one in made:
+        waiting(one, condition(site.kubectl, one, "Established"), ()).run()
+
+
 def documents(*files: Path) -> list[Any]:
     """All YAML documents of some files."""
-    return [one for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if one]
+    return [one for file in files for one in yaml.load_all(file.read_bytes(), yaml.CSafeLoader) if one]
 
 
 def write(path: Path, document: object) -> str:
