@@ -19,7 +19,7 @@ BED := $(PY) -m tests.cluster.bed
 CLUSTER := $(if $(KUBECONFIG),$(PY) -m pytest -q -m "cluster and not bed,$(BED) enter $(CURDIR)/$(PY) -m pytest -q -m "cluster)
 
 .PHONY: help demo tools test test-unit test-slow verify-stats lint format bench lock compile clean
-.PHONY: cluster-up cluster-down cluster-status cluster-shell test-cluster test-cluster-full
+.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell test-cluster test-cluster-full
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-slow: $(STAMP) ## the live part: minutes of recorded visits through real pr
 
 cluster-up: $(STAMP) ## the test bed: a real Kubernetes with KServe and Envoy Gateway, without Docker (root, Debian)
 	$(BED) up
+
+cluster-build: $(STAMP) ## make the programs and images that the test bed's cache does not have
+	$(BED) build
 
 cluster-down: $(STAMP) ## end the test bed; nothing of it is left
 	$(BED) down

@@ -157,6 +157,8 @@ def _parts(where: Places) -> list[dict[str, Any]]:
 
 
 def _install() -> None:
+    if shutil.which("go") is None:
+        raise SystemExit("the bed's programs are built with Go, which is not on the PATH")
     missing = sorted({package for command, package in _PACKAGES.items() if shutil.which(command) is None})
     if missing:
         _say(f"installing {', '.join(missing)}")
