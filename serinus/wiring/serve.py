@@ -17,7 +17,7 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError, UsageError
-from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
 from serinus.model.bundle import Bundle, read_bundle
@@ -52,9 +52,9 @@ def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered
     from serinus.serving.kserve_server import Address, PredictorServer
 
     bundle = load_bundle(settings.storage_uri)
-    sequence = SequenceFile(settings.events / "writers", settings.revision)
+    sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
-    log = ParquetEventLog(settings.events, writer=sequence.writer)
+    log = event_sink(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
     identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
     reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
@@ -106,6 +106,17 @@ def online_store(address: str, project: str) -> RawStore:
 
         return RedisStore(address, project)
     return SqliteStore(Path(address), project)
+
+
+def event_sink(address: str, service: str, writer: str) -> EventSink:
+    """A folder by its path, Redis by its address. A predictor that writes to Redis needs no pyarrow."""
+    if "://" in address:
+        from serinus.evidence.redis_streams import RedisEventSink
+
+        return RedisEventSink(address, service)
+    from serinus.evidence.parquet_log import ParquetEventLog
+
+    return ParquetEventLog(Path(address), writer=writer)
 
 
 def _settings(arguments: list[str]) -> ServeSettings:

@@ -40,7 +40,7 @@ def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, g
         revision=revision_name(wish.problem, version, uri),
         storage_uri=uri,
         online=wish.online or online_address(project, wish.problem),
-        events=events_folder(project, wish.problem),
+        events=str(events_folder(project, wish.problem)),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
