@@ -1,6 +1,6 @@
 """Where the cluster's gateways answer a test.
 
-Invariant: GATEWAY_ADDRESS (host:port) goes before what the Gateway says, for clusters whose addresses do not reach here.
+Invariant: GATEWAY_ADDRESS (host:port) goes before what the Gateway says: not every cluster's addresses lead here.
 """
 
 from __future__ import annotations

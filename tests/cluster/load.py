@@ -88,9 +88,10 @@ class Load:
         """The first reply from now on of which `seen` is true. Raises `AssertionError` when none came in time."""
         deadline, position = time.monotonic() + seconds, len(self.replies)
         while time.monotonic() < deadline:
-            for position, one in enumerate(self.replies[position:], position + 1):
-                if seen(one):
-                    return one
+            fresh = self.replies[position:]
+            position += len(fresh)
+            if (found := next(filter(seen, fresh), None)) is not None:
+                return found
             assert self._thread.is_alive(), f"{what}: the load of {self._plan.most} requests has ended before"
             time.sleep(0.02)
         raise AssertionError(f"{what}: not within {seconds:.0f} s; last: {self.replies[-3:]}")
@@ -99,14 +100,14 @@ class Load:
         limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
         gate = asyncio.Semaphore(CONCURRENCY)
         began = time.monotonic()
-        async with httpx.AsyncClient(base_url=self._plan.endpoint, limits=limits, timeout=TIMEOUT_SECONDS) as client:
-            async with asyncio.TaskGroup() as group:
-                for number in range(self._plan.most):
-                    await asyncio.sleep(max(0.0, began + number / self._plan.rate - time.monotonic()))
-                    await gate.acquire()
-                    if self._enough.is_set():
-                        break
-                    group.create_task(self._send(client, number, gate))
+        client = httpx.AsyncClient(base_url=self._plan.endpoint, limits=limits, timeout=TIMEOUT_SECONDS)
+        async with client, asyncio.TaskGroup() as group:
+            for number in range(self._plan.most):
+                await asyncio.sleep(max(0.0, began + number / self._plan.rate - time.monotonic()))
+                await gate.acquire()
+                if self._enough.is_set():
+                    break
+                group.create_task(self._send(client, number, gate))
 
     async def _send(self, client: httpx.AsyncClient, number: int, gate: asyncio.Semaphore) -> None:
         asked, began = self._plan.ask(number), time.monotonic()
