@@ -7,7 +7,7 @@ not an entry of ours is told as such, never half read. pyarrow is imported by re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -28,6 +28,19 @@ _FLOATS = np.dtype("<f8")
 _KINDS = {
     stream: {one.name: get_type_hints(kind)[one.name] for one in fields(kind)} for stream, kind in ROW_TYPES.items()
 }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One call's rows; `id` is Redis's, rising."""
+
+    id: str
+    fields: Fields
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return sum(map(len, self.fields.values()))
 
 
 def encoded(stream: Stream, events: Sequence[Event]) -> dict[str, bytes]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from serinus.core.errors import DataError, NotFound
 from serinus.core.events import Stream
-from serinus.evidence.entries import decoded, row_count
+from serinus.evidence.entries import Entry, decoded, row_count
 from serinus.evidence.log import Damage, Segment
-from serinus.evidence.redis_streams import Entry, RedisEventSink
+from serinus.evidence.redis_streams import RedisEventSink
 
 
 class RedisEventLog(RedisEventSink):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -18,7 +17,7 @@ from redis.retry import Retry
 
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
-from serinus.evidence.entries import Fields, encoded
+from serinus.evidence.entries import Entry, encoded
 
 # An fsync on a busy disk takes a while; a writer that waits keeps nobody waiting.
 TIMEOUT_SECONDS = 2.0
@@ -31,19 +30,6 @@ DURABLE = {
 }
 # Entries hold up to some MB each, and most a few KB.
 _PAGE = 16
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One call's rows; `id` is Redis's, rising."""
-
-    id: str
-    fields: Fields
-
-    @property
-    def size(self) -> int:
-        """Bytes of its values."""
-        return sum(map(len, self.fields.values()))
 
 
 class _NotDurable(redis.RedisError):

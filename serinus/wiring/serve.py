@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from serinus.core.errors import BundleError, SerinusError, UsageError
+from serinus.core.errors import BundleError, SerinusError
 from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
@@ -28,6 +28,7 @@ from serinus.serving.plane import DataPlane, unaltered
 from serinus.serving.recorder import Identity
 from serinus.serving.sequence import SequenceFile
 from serinus.serving.stages import Stages
+from serinus.wiring.process import run
 from serinus.wiring.settings import ServeSettings
 
 _log = logging.getLogger("serinus.serve")
@@ -35,12 +36,7 @@ _log = logging.getLogger("serinus.serve")
 
 def main(arguments: list[str], alter: Callable[[Stages], Stages] = unaltered) -> int:
     """Serves until SIGTERM; the exit code of the fault that kept it from starting."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    try:
-        return serve(_settings(arguments), alter)
-    except SerinusError as fault:
-        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
-        return fault.exit_code
+    return run(arguments, ServeSettings, lambda settings: serve(settings, alter))
 
 
 def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered) -> int:
@@ -117,13 +113,6 @@ def event_sink(address: str, service: str, writer: str) -> EventSink:
     from serinus.evidence.parquet_log import ParquetEventLog
 
     return ParquetEventLog(Path(address), writer=writer)
-
-
-def _settings(arguments: list[str]) -> ServeSettings:
-    try:
-        return ServeSettings.model_validate_json(arguments[0] if arguments else "{}")
-    except ValidationError as fault:
-        raise UsageError("the predictor's settings are not valid", cause=str(fault)) from fault
 
 
 def _not_written() -> Callable[[SerinusError], None]:

@@ -1,6 +1,6 @@
-"""The settings document of a predictor's process.
+"""The settings documents of the processes that serve: predictor and collector.
 
-Invariant: it says everything; a predictor reads no project file and no environment variable.
+Invariant: a document says everything; such a process reads no project file and no environment variable.
 """
 
 from __future__ import annotations
@@ -45,3 +45,20 @@ class ServeSettings(BaseModel):
     def writers_folder(self) -> Path:
         """Where the predictor's numbers are."""
         return Path(self.writers or f"{self.events}/writers")
+
+
+class CollectSettings(BaseModel):
+    """Where the collector of one service writes, and where it listens.
+
+    `folder` is that of the event log; `events` the redis:// address of the one that predictors write to, when they do.
+    `accept_event_time`: an outcome arrives when it happened, for replays only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    folder: str
+    events: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8090
+    accept_event_time: bool = False
