@@ -19,6 +19,7 @@ import pytest
 
 from tests.cluster.capabilities import missing
 from tests.cluster.dump import GATEWAYS, dump, folder_of
+from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube
 
 ROOT = Path(__file__).parents[2]
@@ -53,17 +54,20 @@ def cluster() -> Kube:
     return kube
 
 
+@pytest.fixture(scope="session")
+def first(cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstService]:
+    """The first service, which takes a minute to come up: its tests share it."""
+    with (
+        own_namespace(cluster, "first-service") as kube,
+        first_service(kube, tmp_path_factory.mktemp("first")) as service,
+    ):
+        yield service
+
+
 @pytest.fixture
 def namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
     """A namespace for one test."""
     with own_namespace(cluster, request.node.name) as kube:
-        yield kube
-
-
-@pytest.fixture(scope="module")
-def module_namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
-    """One for a module whose objects take long to come up."""
-    with own_namespace(cluster, Path(request.node.name).stem) as kube:
         yield kube
 
 

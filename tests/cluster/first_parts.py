@@ -18,6 +18,7 @@ PREDICTOR, OPERATOR, PIPELINE, REDIS = (
     "redis:7",
 )
 HOME = "/var/lib/serinus"
+EVENT_LOG = f"{HOME}/events"
 LOADER, COLLECTOR, COLLECTOR_PORT = "store", "collector", 8090
 # Longer than a gateway takes to hear that a pod is going.
 PAUSE_SECONDS = 10
@@ -54,27 +55,25 @@ def store_loader(claim_name: str) -> Document:
 
 def redis(name: str, options: tuple[str, ...]) -> list[Document]:
     """A Service and a StatefulSet of one pod that keeps its append-only file on a claim."""
-    ready = {
-        "exec": {"command": ["sh", "-c", "redis-cli ping | grep -q PONG"]},
-        "periodSeconds": 2,
-        "timeoutSeconds": 5,
-    }
+    # One that still reads its file answers, too, but not with this.
+    asked = {"exec": {"command": ["sh", "-c", "redis-cli ping | grep -q PONG"]}}
     arguments = ["--bind", "0.0.0.0", "--protected-mode", "no", "--dir", "/data", "--save", "", "--appendonly", "yes"]
     container = _container("redis", REDIS, _resources("50m", "64Mi", "512Mi")) | {
         "command": ["redis-server"],
         "args": [*arguments, "--maxmemory", "400mb", "--maxmemory-policy", "noeviction", *options],
         "ports": [{"name": "redis", "containerPort": 6379}],
-        "readinessProbe": ready,
+        "readinessProbe": asked | {"periodSeconds": 2, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
+    # Not the first process of its container, so that one in there can kill it: faults are part of the tests.
+    pod = _pod([container], []) | {"shareProcessNamespace": True}
+    data = {key: value for key, value in claim("data", "1Gi").items() if key not in ("apiVersion", "kind")}
     spec = {
         "serviceName": name,
         "replicas": 1,
         "selector": {"matchLabels": {"app": name}},
-        "template": {"metadata": {"labels": {"app": name}}, "spec": _pod([container], [])},
-        "volumeClaimTemplates": [
-            {key: value for key, value in claim("data", "1Gi").items() if key not in ("apiVersion", "kind")}
-        ],
+        "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        "volumeClaimTemplates": [data],
     }
     return [
         _service(name, "redis", 6379),
@@ -102,8 +101,8 @@ def collector(service: str, events: str) -> list[Document]:
     """Drains the event log of Redis to its own claim, and takes outcomes."""
     settings = {
         "service": service,
+        "folder": EVENT_LOG,
         "events": events,
-        "log": "/var/lib/serinus/events",
         "host": "0.0.0.0",
         "port": COLLECTOR_PORT,
         "accept_event_time": True,
@@ -113,7 +112,7 @@ def collector(service: str, events: str) -> list[Document]:
         "args": [json.dumps(settings)],
         "env": _ENVIRONMENT,
         "ports": [{"name": "http", "containerPort": COLLECTOR_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 2, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 2, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "log", "mountPath": HOME}, _TMP_MOUNT],
     }
     spec = {
