@@ -86,10 +86,15 @@ def rendered(bundles: Bundles, folder: Path = FOLDER) -> dict[Path, str]:
         "revisions.yaml": ("One InferenceService a revision: the linear version, and the chosen one.", revisions),
         "route.yaml": (
             f"{100 - WEIGHT} % of the buckets to the first revision, {WEIGHT} % to the second.",
-            (_gateway(), http_route(route([one["metadata"]["name"] for one in revisions]), Parent(GATEWAY))),
+            (_gateway(), http_route(route(revision_names(bundles)), Parent(GATEWAY))),
         ),
     }
     return {folder / name: _file(title, documents) for name, (title, documents) in files.items()}
+
+
+def revision_names(bundles: Bundles) -> list[str]:
+    """By rising version."""
+    return [_revision(*one)["metadata"]["name"] for one in sorted(bundles.digests.items())]
 
 
 def route(revisions: list[str], weight: int = WEIGHT) -> Route:

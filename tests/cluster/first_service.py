@@ -143,6 +143,7 @@ def _fill_store(kube: Kube, copy: Trained, manifests: Path, folder: Path) -> Non
 
     wait_until("the store's pod is up", starting, READY_SECONDS)
     kube.execute(LOADER, "tar", "-xf", "-", "-C", HOME, feed=archive(copy, folder / "home.tar"), seconds=120)
+    kube.run("delete", "pod", LOADER)
 
 
 @contextmanager
