@@ -14,10 +14,15 @@ WORKERS := -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+BED := $(PY) -m tests.cluster.bed
+# The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
+CLUSTER := $(if $(KUBECONFIG),$(PY) -m pytest -q -m "cluster and not bed,$(BED) enter $(CURDIR)/$(PY) -m pytest -q -m "cluster)
+
 .PHONY: help demo tools test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell test-cluster test-cluster-full
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(PY) || python3.11 -m venv $(VENV)
@@ -35,13 +40,36 @@ tools:
 	  { echo "tests need redis-server: apt-get install redis-server" >&2; exit 1; }
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
-	$(PY) -m pytest -q -m "slow and not live"
+	$(PY) -m pytest -q -m "slow and not live and not cluster"
 
 test-unit: tools $(STAMP) ## the fast part
-	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live"
+	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live and not cluster"
 
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
 	$(PY) -m pytest -q -m live
+
+cluster-up: $(STAMP) ## the test bed: a real Kubernetes with KServe and Envoy Gateway, without Docker (root, Debian)
+	$(BED) up
+
+cluster-build: $(STAMP) ## make the programs and images that the test bed's cache does not have
+	$(BED) build
+
+cluster-down: $(STAMP) ## end the test bed; nothing of it is left
+	$(BED) down
+
+cluster-status: $(STAMP) ## each part of the test bed, and the memory it takes
+	$(BED) status
+
+cluster-shell: $(STAMP) ## a shell inside the test bed, with kubectl
+	$(BED) shell
+
+test-cluster: $(STAMP) ## the tests on a cluster: the test bed, or that of KUBECONFIG
+	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
+	$(CLUSTER) and not full" tests/cluster
+
+test-cluster-full: $(STAMP) ## the same with longer load and more repetitions
+	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
+	$(CLUSTER)" tests/cluster
 
 verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))
