@@ -28,9 +28,9 @@ import yaml
 
 from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, UsageError
+from serinus.features.clock import lookup_time
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
-from serinus.features.sides import lookup_time
 from serinus.features.snapshots import counts
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import numpy as np
 
 from serinus.core.errors import Unavailable
 from serinus.features.batch import Column, Ragged, Side
+from serinus.features.clock import lookup_time
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
-from serinus.features.sides import lookup_time
 from serinus.features.value_proto import decode, decode_fixed
 
 Status = Literal["found", "missing", "expired"]

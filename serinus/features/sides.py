@@ -1,23 +1,15 @@
-"""From arrow columns to the columns of a batch, and the one rule for the time at which features are looked up.
+"""From arrow columns to the columns of a batch.
 
 Invariant: offline and online lookups give the same Python values for the same stored value, missing ones included.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from serinus.features.batch import Column, Floats, Objects, Ragged
-
-
-def lookup_time(as_of: datetime) -> datetime:
-    """The midnight (UTC) that begins the day of `as_of`: stored features change then and at no other time (D11)."""
-    moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def to_column(values: pa.ChunkedArray | pa.Array) -> Column:

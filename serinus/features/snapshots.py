@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from serinus.features.sides import lookup_time
+from serinus.features.clock import lookup_time
 
 MakeSnapshot = Callable[[datetime, Path], None]
 _LOCK = ".lock"

@@ -17,10 +17,10 @@ from feast_repo import TYPES, make_store, row
 
 from serinus.core.errors import Unavailable
 from serinus.features.batch import Column, Ragged, Side
+from serinus.features.clock import lookup_time
 from serinus.features.feast_store import FeastStore
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.online import OnlineReader, SqliteStore
-from serinus.features.sides import lookup_time
 from serinus.features.value_proto import decode, decode_fixed
 
 NOON = datetime(2024, 1, 6, 12, tzinfo=UTC)  # day 5
