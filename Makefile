@@ -14,10 +14,15 @@ WORKERS := -n 2 --dist loadfile
 export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo tools test test-unit test-slow verify-stats lint format bench lock compile clean
+BED := $(PY) -m tests.cluster.bed
+# The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
+CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
+
+.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(PY) || python3.11 -m venv $(VENV)
@@ -28,20 +33,48 @@ $(STAMP): requirements.lock pyproject.toml
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
 
-# The contract suites run on a real Redis; on Debian as root it is installed, elsewhere asked for.
-tools:
-	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; } || \
-	  { echo "tests need redis-server: apt-get install redis-server" >&2; exit 1; }
+# Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
+define needs
+@command -v $(1) >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } || \
+  { echo "$@ needs $(1): apt-get install $(1)" >&2; exit 1; }
+endef
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
-	$(PY) -m pytest -q -m "slow and not live"
+	$(PY) -m pytest -q -m "slow and not live and not cluster"
 
-test-unit: tools $(STAMP) ## the fast part
-	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live"
+test-unit: $(STAMP) ## the fast part
+	$(call needs,redis-server)
+	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live and not cluster"
 
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
 	$(PY) -m pytest -q -m live
+
+cluster-up: $(STAMP) ## the test bed: a real Kubernetes with KServe and Envoy Gateway, without Docker (root, Debian)
+	$(BED) up
+
+cluster-build: $(STAMP) ## make the programs and images that the test bed's cache does not have
+	$(BED) build
+
+cluster-down: $(STAMP) ## end the test bed; nothing of it is left
+	$(BED) down
+
+cluster-status: $(STAMP) ## each part of the test bed, and the memory it takes
+	$(BED) status
+
+cluster-shell: $(STAMP) ## a shell inside the test bed, with kubectl
+	$(BED) shell
+
+kind-up: ## the same on kind, for who has Docker: not run in our CI
+	tests/cluster/kind/up.sh
+
+test-cluster: $(STAMP) ## the tests on a cluster: the test bed, or that of KUBECONFIG
+	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
+	$(CLUSTER)
+
+test-cluster-full: $(STAMP) ## the same with longer load and more repetitions
+	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
+	$(CLUSTER) --full
 
 verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))
@@ -50,9 +83,12 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of com
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy --package tests.cluster
 	lint-imports
-	$(PY) tests/shape.py serinus components pipelines feature_repo problems
+	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster
 	$(PY) -m pipelines.compile --check
+	$(call needs,shellcheck)
+	shellcheck .ci/run tests/cluster/kind/up.sh
 
 format: $(STAMP) ## rewrite the code in the house style
 	ruff check --fix .

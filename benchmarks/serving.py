@@ -89,7 +89,7 @@ def our_settings(project: Project, online: Path, events: Path) -> ServeSettings:
     """The wanted version, on a store and a log of its own."""
     wish = Wish("retail", online=str(online), accept_event_time=True)
     settings = serve_settings(project, wish, host="127.0.0.1", http_port=free_ports(1)[0], grpc_port=0)
-    return settings.model_copy(update={"events": events})
+    return settings.model_copy(update={"events": str(events)})
 
 
 def answered(settings: ServeSettings, project: Project, bodies: list[Body], rounds: int) -> tuple[Measured, Measured]:
@@ -241,7 +241,10 @@ class Timed:
 def exposure_cost(settings: ServeSettings, bodies: list[Body], rounds: int) -> tuple[float, float]:
     """CPU ms a request in the data plane, its writing thread included: with the log and without, in turns."""
     metrics = ServingMetrics(CollectorRegistry())
-    log, sequence = ParquetEventLog(settings.events / "cost"), SequenceFile(settings.events / "numbers", "bench")
+    log, sequence = (
+        ParquetEventLog(Path(settings.events, "cost")),
+        SequenceFile(Path(settings.events, "numbers"), "bench"),
+    )
     writer = ExposureWriter(log, sequence, metrics)
     both = Timed(plane(settings, writer)), Timed(plane(settings, Nowhere()))
     asked = [parse_instance(body, "instances[0]") for body in bodies]

@@ -3,7 +3,7 @@
 Invariant: a command in a bash block that a reader could type is run, in a copy of the project, and must end with 0. A
 line that ends with `\\` goes on in the next one. One that ends with `&` is a server: it must come to listen within a
 minute, serves the commands after it, and must end with 0 on SIGTERM when all are done. Left out are `make` targets (CI
-runs them by themselves) and blocks that say `# needs your data`.
+runs them by themselves) and blocks that say `# needs your data` or `# needs a cluster`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import psutil
 ROOT = Path(__file__).parent.parent
 COPIED = ("problems", "feature_repo", "examples")
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+LEFT_OUT = ("# needs your data", "# needs a cluster")
 START_SECONDS, STOP_SECONDS = 60.0, 40.0
 # Ports open one after the other; a server is ready when no more have come for this long.
 SETTLED_SECONDS = 1.0
@@ -45,7 +46,7 @@ def commands(places: list[str]) -> list[str]:
     found: dict[str, None] = {}
     for path in files:
         for block in BLOCK.findall(path.read_text(encoding="utf-8")):
-            if "# needs your data" in block:
+            if any(one in block for one in LEFT_OUT):
                 continue
             for line in re.sub(r"\\\n\s*", "", block).splitlines():
                 command = line.split("  #")[0].strip()

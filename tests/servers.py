@@ -20,10 +20,11 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A redis-server without persistence; can be stopped and started again on its port."""
+    """A redis-server that keeps nothing, or with `durable` all it answered; can be killed and started on its port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.port, self._folder = free_port(), folder
+        self._persistence = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,11 +36,11 @@ class RedisServer:
         """Returns when it answers."""
         program = shutil.which("redis-server")
         assert program, "redis-server is needed: apt-get install redis-server"
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._persistence]
         self._process = subprocess.Popen(
             [program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_for_port(self.port)
+        _wait_until_loaded(self.port)
 
     @contextmanager
     def hung(self) -> Iterator[None]:
@@ -60,14 +61,24 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *, durable: bool = False) -> Iterator[RedisServer]:
     """Started, and stopped at the end."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, durable=durable)
     try:
         server.start()
         yield server
     finally:
         server.stop()
+
+
+def _wait_until_loaded(port: int) -> None:
+    """Redis listens before it has read what it kept."""
+    wait_for_port(port)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
+        answer = b""
+        while not answer.startswith(b"+PONG"):
+            asking.sendall(b"PING\r\n")
+            answer = asking.recv(1_000)
 
 
 def wait_for_port(port: int, seconds: float = 30.0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -65,15 +64,12 @@ def collect(
     ] = False,
 ) -> None:
     """Takes outcomes over HTTP into the service's event log, until SIGTERM or Ctrl-C."""
-    from serinus.evidence.collector import CollectorSettings, serve
-    from serinus.wiring.evidence import event_log
-    from serinus.wiring.serving import service_of
+    from serinus.wiring.collect import collect as run
+    from serinus.wiring.process import log_to_stderr
+    from serinus.wiring.serving import collect_settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    project = open_project()
-    service_of(project, problem)
-    out.print(f"collecting outcomes of {problem} at http://{host}:{port}/v1/outcomes", soft_wrap=True)
-    serve(event_log(project, problem, "collector"), host, port, CollectorSettings(accept_event_time=accept_event_time))
+    log_to_stderr()
+    run(collect_settings(open_project(), problem, host=host, port=port, accept_event_time=accept_event_time))
 
 
 @outcomes_app.command()

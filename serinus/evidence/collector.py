@@ -3,10 +3,11 @@
 Invariant: 200 means on disk; every refusal names its field or its reason; no answer holds a traceback.
 """
 
+import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,12 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
 from serinus.core.errors import Unavailable
+from serinus.evidence.drain import Drain
 from serinus.evidence.intake import Accepted, Batch, Intake, Overloaded
 from serinus.evidence.log import EventLog
 
@@ -35,8 +39,25 @@ class CollectorSettings:
     now: Callable[[], float] = time.time
 
 
+class _DrainMetrics(Collector):
+    """Read from the drain when asked."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+
+    def collect(self) -> Iterator[Metric]:
+        """See the class."""
+        rows = CounterMetricFamily("serinus_drained_rows", "rows moved to this log", labels=["stream"])
+        waiting = GaugeMetricFamily("serinus_drain_waiting", "entries not yet moved", labels=["stream"])
+        for stream, moved in self._drain.moved.items():
+            rows.add_metric([stream.value], moved)
+            waiting.add_metric([stream.value], self._drain.waiting[stream])
+        yield from (rows, waiting)
+        yield GaugeMetricFamily("serinus_drain_up", "0 while rows cannot be moved", value=float(not self._drain.fault))
+
+
 class _Metrics:
-    def __init__(self, log: EventLog, intake: Intake) -> None:
+    def __init__(self, log: EventLog, intake: Intake, drain: Drain | None = None) -> None:
         self.registry = CollectorRegistry()
         self.rows = Counter("serinus_outcomes", "rows by what became of them", ["result"], registry=self.registry)
         self.batches = Counter("serinus_outcome_batches", "answers by status", ["status"], registry=self.registry)
@@ -45,6 +66,8 @@ class _Metrics:
         waiting.set_function(lambda: intake.waiting)
         torn = Gauge("serinus_log_torn_files", "files of the log that were set aside", registry=self.registry)
         torn.set_function(lambda: log.damage().torn_files)
+        if drain is not None:
+            self.registry.register(_DrainMetrics(drain))
 
 
 class _Refused(Exception):
@@ -53,16 +76,20 @@ class _Refused(Exception):
         self.status, self.fields = status, [{"field": field, "problem": problem}]
 
 
-def make_app(log: EventLog, settings: CollectorSettings | None = None) -> FastAPI:
-    """`POST /v1/outcomes`, `GET /healthz`, `/readyz`, `/metrics`, `/openapi.json`."""
+def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Drain | None = None) -> FastAPI:
+    """`POST /v1/outcomes`, `GET /healthz`, `/readyz`, `/metrics`, `/openapi.json`; `drain` runs while the app does."""
     chosen = settings or CollectorSettings()
     intake = Intake(log, most_waiting=chosen.most_waiting)
-    metrics = _Metrics(log, intake)
+    metrics = _Metrics(log, intake, drain)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if drain is not None:
+            drain.start()
         yield
         await intake.drain()
+        if drain is not None:
+            await asyncio.to_thread(drain.stop)
 
     app = FastAPI(title="Serinus collector", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -78,8 +105,11 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None) -> FastAP
         return {"status": "alive"}
 
     async def ready() -> Response:
-        status = 200 if intake.healthy else 503
-        return JSONResponse({"status": "ready" if intake.healthy else "the log refused the last rows"}, status)
+        # Rows that cannot be moved wait where they are: no reason to turn away outcomes, which would be lost.
+        told = {"drain": drain.fault or "up"} if drain is not None else {}
+        if not intake.healthy:
+            return JSONResponse({"status": "the log refused the last rows"} | told, 503)
+        return JSONResponse({"status": "ready"} | told)
 
     async def shown() -> Response:
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
@@ -162,9 +192,9 @@ async def _unknown_fault(_: Request, fault: Exception) -> JSONResponse:
     return JSONResponse({"error": "internal error"}, status_code=500)
 
 
-def serve(log: EventLog, host: str, port: int, settings: CollectorSettings) -> None:
-    """Serves until SIGTERM or SIGINT; batches under way are answered first."""
-    app = make_app(log, settings)
+def serve(log: EventLog, host: str, port: int, settings: CollectorSettings, drain: Drain | None = None) -> None:
+    """Serves, and drains, until SIGTERM or SIGINT; batches under way are answered first."""
+    app = make_app(log, settings, drain)
     for one in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains, and then raises the signal again for whoever had it before.
         signal.signal(one, lambda *_: None)

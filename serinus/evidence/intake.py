@@ -6,8 +6,10 @@ Invariant: a caller is told "accepted" only after its rows are on disk; rows tha
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -19,6 +21,7 @@ from serinus.core.events import Outcome, Stream
 from serinus.core.ports import EventSink
 
 MOST_OUTCOMES = 1_000
+REFUSED_SECONDS = 10.0
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -96,12 +99,25 @@ class _Waiting:
 class Intake:
     """Gathers the rows of all callers that wait, and appends them in one go, outside of the event loop."""
 
-    def __init__(self, sink: EventSink, *, most_waiting: int = 50_000, remembered: int = 200_000) -> None:
+    def __init__(
+        self,
+        sink: EventSink,
+        *,
+        most_waiting: int = 50_000,
+        remembered: int = 200_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sink, self._most, self._remembered = sink, most_waiting, remembered
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._queue: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
-        self.waiting, self.healthy = 0, True
+        self._clock, self._refused_at = clock, -math.inf
+        self.waiting = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether callers should come: after a refusal only once it is a while ago, for else nobody would try again."""
+        return self._clock() - self._refused_at > REFUSED_SECONDS
 
     async def take(self, rows: Sequence[Outcome]) -> Accepted:
         """Returns when the new rows are on disk.
@@ -132,7 +148,8 @@ class Intake:
                 await asyncio.to_thread(self._sink.append, Stream.OUTCOMES, rows)
             except Exception as refused:  # noqa: BLE001 - whatever it is, every caller that waits must be told
                 fault = refused
-            self.healthy, self.waiting = fault is None, self.waiting - len(rows)
+            self.waiting -= len(rows)
+            self._refused_at = -math.inf if fault is None else self._clock()
             for one in group:
                 if one.done.cancelled():
                     continue

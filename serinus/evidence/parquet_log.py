@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -90,6 +91,13 @@ class ParquetEventLog:
             if self._now() - path.stat().st_mtime > _STALE_SECONDS:
                 self._set_aside(path)
 
+    def set_aside(self, stream: Stream, name: str, data: bytes) -> None:
+        """Keeps what came for a stream and is no row of it; `damage` counts it. Raises `Unavailable`."""
+        torn = self._folder / "torn"
+        torn.mkdir(exist_ok=True)
+        with self._refusing(stream):
+            self._disk.publish(torn / f"{stream.value}-{name}", data)
+
     def _listed(self, stream: Stream) -> list[Segment]:
         found = []
         for path in sorted((self._folder / stream.value).glob(f"*{_SUFFIX}")):
@@ -122,15 +130,20 @@ class ParquetEventLog:
         names = [one.name for one in labelled.schema if one.name != "probabilities"]
         compression = "zstd" if labelled.nbytes > _SMALL else "none"
         pq.write_table(labelled, sink, compression=compression, use_dictionary=names)
-        try:
+        with self._refusing(stream):
             self._disk.publish(self._path(stream, name), sink.getvalue().to_pybytes())
+        return Segment(stream, name, len(table), inputs)
+
+    @contextmanager
+    def _refusing(self, stream: Stream) -> Iterator[None]:
+        try:
+            yield
         except OSError as fault:
             raise Unavailable(
                 f"the event log cannot take {stream.value}",
                 cause=str(fault),
                 hint="free space below its folder; what was not acknowledged must be sent again",
             ) from fault
-        return Segment(stream, name, len(table), inputs)
 
     def _name(self) -> str:
         """Sorts by time of writing."""

@@ -208,7 +208,7 @@ class KpiReducer:
         for name, by in run.counts.items():
             counters[name] += by
         counters["open"], counters["waiting"] = run.open.rows, len(waiting)
-        counters["lost"] = sum(max(one.next - one.rows, 0) for one in run.writers.values())
+        counters["lost"] = sum(one.lost for one in run.writers.values())
         number = state.generation + 1
         return State(
             generation=number,
@@ -256,13 +256,11 @@ class KpiReducer:
 
 
 def _count_written(writers: dict[str, Written], table: pa.Table) -> None:
-    """Rows and highest number by writer; a row read twice counts once."""
+    """What has come of each writer's numbers; a row read twice counts once."""
     numbers = table["sequence"].to_numpy()
     for writer in pc.unique(table["writer"]).to_pylist():
         mine = numbers[pc.equal(table["writer"], writer).to_numpy(zero_copy_only=False)]
-        known = writers.get(writer, Written())
-        rows, after = known.rows + len(np.unique(mine)), max(known.next, int(mine.max()) + 1)
-        writers[writer] = Written(rows=rows, next=after)
+        writers[writer] = writers.get(writer, Written()).with_rows(mine)
 
 
 def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from serinus.core.errors import Conflict
@@ -51,12 +53,31 @@ class Counters(BaseModel):
 
 
 class Written(BaseModel):
-    """Rows of one writer, and the number after its highest: the difference never reached the disk."""
+    """The number after a writer's highest, and the ranges below it (first, and after the last) that have not come.
+
+    Ranges and not a count: rows come at least once, and those of a range may still come.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int = 0
     next: int = 0
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def lost(self) -> int:
+        """Numbers given out that never reached the disk."""
+        return sum(end - start for start, end in self.gaps)
+
+    def with_rows(self, numbers: NDArray[np.int64]) -> Written:
+        """Once rows with these numbers have come, in any order, seen before or not."""
+        numbers = np.unique(numbers)
+        after = max(self.next, int(numbers[-1]) + 1)
+        gaps: list[tuple[int, int]] = []
+        for start, end in (*self.gaps, (self.next, after)):
+            inside = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)].tolist()
+            between = zip([start, *(one + 1 for one in inside)], [*inside, end], strict=True)
+            gaps += [(first, last) for first, last in between if first < last]
+        return Written(next=after, gaps=tuple(gaps))
 
 
 class State(BaseModel):

@@ -1,7 +1,8 @@
 """Numbers the exposures of one writer, across restarts.
 
 Invariant: a number is given out once; a kill of the process does not take the count back, because it lives in a mapped
-file. What was given out and never reached the disk is therefore a gap that evidence can count.
+file. What was given out and never reached the disk is therefore a gap that evidence can count. A writer's name lives
+and dies with its count: where the file is gone, the next writer has another name and begins at 0.
 """
 
 from __future__ import annotations
@@ -10,13 +11,11 @@ import fcntl
 import mmap
 import os
 import struct
+import uuid
 from pathlib import Path
 from typing import Protocol
 
-from serinus.core.errors import Unavailable
-
 _COUNT = struct.Struct("<Q")
-_MOST_WRITERS = 1_000
 
 
 class Sequence(Protocol):
@@ -29,7 +28,7 @@ class Sequence(Protocol):
 
 
 class SequenceFile:
-    """`Sequence` in `<folder>/<revision>.<slot>`: the first slot that no living process holds."""
+    """`Sequence` in `<folder>/<revision>.<token>`: a file that no living process holds, else a new one."""
 
     def __init__(self, folder: Path, revision: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,19 +44,30 @@ class SequenceFile:
         return int(number)
 
     def close(self) -> None:
-        """Lets another process have the slot."""
+        """Lets another process go on with it."""
         self._map.close()
         os.close(self._handle)
 
 
 def _claim(folder: Path, revision: str) -> tuple[int, str]:
-    for slot in range(_MOST_WRITERS):
-        name = f"{revision}.{slot}"
-        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            continue
-        return handle, name
-    raise Unavailable(f"{_MOST_WRITERS} predictors of {revision} write here already")
+    """A file of the revision, locked, and its name."""
+    for name in sorted(path.name for path in folder.iterdir() if path.name.rpartition(".")[0] == revision):
+        handle = _locked(folder / name, 0)
+        if handle is not None:
+            return handle, name
+    while True:
+        name = f"{revision}.{uuid.uuid4().hex[:12]}"
+        handle = _locked(folder / name, os.O_CREAT | os.O_EXCL)
+        # None when another process found the file before it was locked, and holds it.
+        if handle is not None:
+            return handle, name
+
+
+def _locked(path: Path, more: int) -> int | None:
+    handle = os.open(path, os.O_RDWR | more, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle

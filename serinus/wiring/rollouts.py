@@ -186,7 +186,7 @@ def _launch(
             revision=revision.name,
             storage_uri=revision.storage_uri,
             online=hosting.online or online_address(project, card.name),
-            events=events_folder(project, card.name),
+            events=str(events_folder(project, card.name)),
             http_port=port,
             grpc_port=0,
             accept_event_time=hosting.event_time,

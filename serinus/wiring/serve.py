@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
-from serinus.core.errors import BundleError, SerinusError, UsageError
-from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.core.errors import BundleError, SerinusError
+from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
 from serinus.model.bundle import Bundle, read_bundle
@@ -28,6 +28,7 @@ from serinus.serving.plane import DataPlane, unaltered
 from serinus.serving.recorder import Identity
 from serinus.serving.sequence import SequenceFile
 from serinus.serving.stages import Stages
+from serinus.wiring.process import run
 from serinus.wiring.settings import ServeSettings
 
 _log = logging.getLogger("serinus.serve")
@@ -35,12 +36,7 @@ _log = logging.getLogger("serinus.serve")
 
 def main(arguments: list[str], alter: Callable[[Stages], Stages] = unaltered) -> int:
     """Serves until SIGTERM; the exit code of the fault that kept it from starting."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    try:
-        return serve(_settings(arguments), alter)
-    except SerinusError as fault:
-        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
-        return fault.exit_code
+    return run(arguments, ServeSettings, lambda settings: serve(settings, alter))
 
 
 def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered) -> int:
@@ -52,9 +48,9 @@ def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered
     from serinus.serving.kserve_server import Address, PredictorServer
 
     bundle = load_bundle(settings.storage_uri)
-    sequence = SequenceFile(settings.events / "writers", settings.revision)
+    sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
-    log = ParquetEventLog(settings.events, writer=sequence.writer)
+    log = event_sink(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
     identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
     reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
@@ -108,11 +104,15 @@ def online_store(address: str, project: str) -> RawStore:
     return SqliteStore(Path(address), project)
 
 
-def _settings(arguments: list[str]) -> ServeSettings:
-    try:
-        return ServeSettings.model_validate_json(arguments[0] if arguments else "{}")
-    except ValidationError as fault:
-        raise UsageError("the predictor's settings are not valid", cause=str(fault)) from fault
+def event_sink(address: str, service: str, writer: str) -> EventSink:
+    """A folder by its path, Redis by its address. A predictor that writes to Redis needs no pyarrow."""
+    if "://" in address:
+        from serinus.evidence.redis_streams import RedisEventSink
+
+        return RedisEventSink(address, service)
+    from serinus.evidence.parquet_log import ParquetEventLog
+
+    return ParquetEventLog(Path(address), writer=writer)
 
 
 def _not_written() -> Callable[[SerinusError], None]:

@@ -15,7 +15,7 @@ from serinus.core.revision import revision_name
 from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import deployer, online_address, registry
 from serinus.wiring.project import Project
-from serinus.wiring.settings import ServeSettings
+from serinus.wiring.settings import CollectSettings, ServeSettings
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,22 @@ def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, g
         revision=revision_name(wish.problem, version, uri),
         storage_uri=uri,
         online=wish.online or online_address(project, wish.problem),
-        events=events_folder(project, wish.problem),
+        events=str(events_folder(project, wish.problem)),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
         accept_event_time=wish.accept_event_time,
         covariates=project.problem(wish.problem).card.requirements.covariates,
     )
+
+
+def collect_settings(
+    project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
+) -> CollectSettings:
+    """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
+    service_of(project, problem)
+    folder = str(events_folder(project, problem))
+    return CollectSettings(service=problem, folder=folder, host=host, port=port, accept_event_time=accept_event_time)
 
 
 def service_of(project: Project, problem: str) -> Service:

@@ -1,19 +1,23 @@
-"""The settings document of a predictor's process.
+"""The settings documents of the processes that serve: predictor and collector.
 
-Invariant: it says everything; a predictor reads no project file and no environment variable.
+Invariant: a document says everything; such a process reads no project file and no environment variable.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class ServeSettings(BaseModel):
     """What one predictor serves and where. `online` is a path of Feast's SQLite store, or a redis:// address.
 
-    `covariates`: the card's, logged with every exposure."""
+    `events` is the folder of the event log, or the redis:// address of one that a collector drains. `writers` is where
+    the count of exposures outlives a kill: `writers/` of that folder, to be named when there is none.
+    `covariates`: the card's, logged with every exposure.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,9 +27,38 @@ class ServeSettings(BaseModel):
     revision: str
     storage_uri: str
     online: str
-    events: Path
+    events: str
+    writers: str = ""
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 8081
     accept_event_time: bool = False
     covariates: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if "://" in self.events and not self.writers:
+            raise ValueError("writers: a folder is needed where events is not one")
+        return self
+
+    @property
+    def writers_folder(self) -> Path:
+        """Where the predictor's numbers are."""
+        return Path(self.writers or f"{self.events}/writers")
+
+
+class CollectSettings(BaseModel):
+    """Where the collector of one service writes, and where it listens.
+
+    `folder` is that of the event log; `events` the redis:// address of the one that predictors write to, when they do.
+    `accept_event_time`: an outcome arrives when it happened, for replays only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    folder: str
+    events: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8090
+    accept_event_time: bool = False

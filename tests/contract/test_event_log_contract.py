@@ -10,28 +10,52 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from serinus.core.errors import Unavailable
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from servers import RedisServer, redis_server
+
+from serinus.core.errors import NotFound, Unavailable
 from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
 from serinus.evidence.disk import Disk
 from serinus.evidence.log import EventLog
 from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.evidence.redis_log import RedisEventLog
+from serinus.evidence.redis_streams import DURABLE
 
-MakeLog = Callable[..., EventLog]
+MakeLog = Callable[[], EventLog]
 KILLS = Path(__file__).with_name("event_log_kills.py")
 
 
-@pytest.fixture(params=["parquet"])
+@pytest.fixture(scope="module")
+def redis_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis"), durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(redis_up: RedisServer) -> Any:
+    """A client of it."""
+    client = redis.Redis.from_url(redis_up.address)
+    client.flushall()
+    return client
+
+
+@pytest.fixture(params=["parquet", "redis"])
 def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLog:
     """A log of each kind over one place; called again, another process's view of it."""
-    assert request.param == "parquet"
-    return lambda **options: ParquetEventLog(tmp_path / "log", **options)
+    if request.param == "parquet":
+        return lambda: ParquetEventLog(tmp_path / "log")
+    request.getfixturevalue("empty_redis")
+    address = request.getfixturevalue("redis_up").address
+    return lambda: RedisEventLog(address, "toy")
 
 
 def exposure(number: int, **changes: Any) -> Exposure:
@@ -144,17 +168,161 @@ class FullDisk(Disk):
         super().write(path, data)
 
 
-def test_a_full_disk_refuses_the_whole_batch_and_the_next_one_goes_on(make_log: MakeLog) -> None:
+def test_a_full_disk_refuses_the_whole_batch_and_the_next_one_goes_on(tmp_path: Path) -> None:
     disk = FullDisk()
-    log = make_log(disk=disk)
+    log = ParquetEventLog(tmp_path, disk=disk)
     with pytest.raises(Unavailable, match="cannot take outcomes") as refused:
         log.append(Stream.OUTCOMES, [outcome(0), outcome(1)])
     assert "No space left" in refused.value.cause
-    assert rows(make_log(), Stream.OUTCOMES) == []
+    assert rows(ParquetEventLog(tmp_path), Stream.OUTCOMES) == []
     disk.full = False
     log.append(Stream.OUTCOMES, [outcome(1)])
-    assert set(by_id(make_log(), Stream.OUTCOMES)) == {"o1"}
+    assert set(by_id(ParquetEventLog(tmp_path), Stream.OUTCOMES)) == {"o1"}
     assert log.damage().torn_files == 0
+
+
+@contextmanager
+def configured(client: Any, name: str, value: str) -> Iterator[None]:
+    """Another setting of Redis for a while."""
+    before = client.config_get(name)[name]
+    client.config_set(name, value)
+    try:
+        yield
+    finally:
+        client.config_set(name, before)
+
+
+def test_a_full_redis_refuses_the_whole_batch_and_the_next_one_goes_on(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy")
+    with configured(empty_redis, "maxmemory", "1"), pytest.raises(Unavailable, match="cannot take outcomes") as refused:
+        log.append(Stream.OUTCOMES, [outcome(0), outcome(1)])
+    assert "OutOfMemory" in refused.value.cause
+    assert rows(log, Stream.OUTCOMES) == []
+    log.append(Stream.OUTCOMES, [outcome(1)])
+    assert set(by_id(log, Stream.OUTCOMES)) == {"o1"}
+    assert log.damage().torn_files == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("appendonly", "no"),
+        ("appendfsync", "everysec"),
+        ("no-appendfsync-on-rewrite", "yes"),
+        ("maxmemory-policy", "allkeys-lru"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_redis_that_would_acknowledge_what_is_not_on_disk_is_refused(
+    empty_redis: Any, redis_up: RedisServer, name: str, value: str, protocol: int
+) -> None:
+    log = RedisEventLog(f"{redis_up.address}?protocol={protocol}", "toy")
+    with configured(empty_redis, name, value), pytest.raises(Unavailable, match="cannot take outcomes") as refused:
+        log.append(Stream.OUTCOMES, [outcome(0)])
+    assert f"{name} is {value}" in refused.value.cause
+    assert f"{name} {DURABLE[name]}" in refused.value.hint
+    assert not empty_redis.dbsize()
+    log.append(Stream.OUTCOMES, [outcome(0)])
+    assert set(by_id(log, Stream.OUTCOMES)) == {"o0"}
+
+
+def test_a_redis_that_does_not_say_whether_it_syncs_is_refused(empty_redis: Any, redis_up: RedisServer) -> None:
+    empty_redis.acl_setuser("writer", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-config"])
+    log = RedisEventLog(redis_up.address.replace("//", "//writer:secret@"), "toy")
+    with pytest.raises(Unavailable) as refused:
+        log.append(Stream.OUTCOMES, [outcome(0)])
+    assert "CONFIG GET is refused" in refused.value.cause
+    assert "allow CONFIG GET" in refused.value.hint
+    assert "secret" not in refused.value.cause
+    assert not empty_redis.dbsize()
+
+
+def test_a_redis_that_refuses_writes_for_now_is_told(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy")
+    with configured(empty_redis, "min-replicas-to-write", "1"), pytest.raises(Unavailable) as refused:
+        log.append(Stream.OUTCOMES, [outcome(0)])
+    assert "NOREPLICAS" in refused.value.cause
+
+
+def test_a_redis_that_hangs_is_told_and_its_late_answer_harms_nothing(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy", timeout=0.1)
+    log.append(Stream.OUTCOMES, [outcome(0)])
+    with redis_up.hung(), pytest.raises(Unavailable) as refused:
+        log.append(Stream.OUTCOMES, [outcome(1)])
+    assert "Timeout" in refused.value.cause
+    log.append(Stream.OUTCOMES, [outcome(1)])
+    assert set(by_id(log, Stream.OUTCOMES)) == {"o0", "o1"}
+
+
+def test_a_killed_redis_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
+    with redis_server(tmp_path, durable=True) as server:
+        log = RedisEventLog(server.address, "toy")
+        log.append(Stream.OUTCOMES, [outcome(0)])
+        server.stop()
+        with pytest.raises(Unavailable, match="cannot take outcomes"):
+            log.append(Stream.OUTCOMES, [outcome(1)])
+        server.start()
+        log.append(Stream.OUTCOMES, [outcome(1)])
+        assert [row["id"] for row in rows(log, Stream.OUTCOMES)] == ["o0", "o1"]
+
+
+def test_a_redis_that_comes_back_with_other_settings_is_refused(tmp_path: Path) -> None:
+    with redis_server(tmp_path, durable=True) as server:
+        log = RedisEventLog(server.address, "toy")
+        log.append(Stream.OUTCOMES, [outcome(0)])
+        server.stop()
+        forgetful = RedisServer(tmp_path)
+        forgetful.port = server.port
+        try:
+            forgetful.start()
+            causes = []
+            for _ in range(2):  # the first finds its connection closed
+                with pytest.raises(Unavailable) as refused:
+                    log.append(Stream.OUTCOMES, [outcome(1)])
+                causes.append(refused.value.cause)
+        finally:
+            forgetful.stop()
+    assert "appendonly is no" in causes[-1]
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    with pytest.raises(Unavailable, match="not an address"):
+        RedisEventLog("nonsense://x", "toy")
+
+
+def test_entries_that_are_none_of_ours_are_counted_and_not_read(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy")
+    log.append(Stream.OUTCOMES, [outcome(0)])
+    (key,) = empty_redis.keys()
+    empty_redis.xadd(key, {"who": "knows"})
+    log.append(Stream.OUTCOMES, [outcome(1)])
+    assert [row["id"] for row in rows(log, Stream.OUTCOMES)] == ["o0", "o1"]
+    assert log.damage().torn_files == 1
+
+
+def test_an_entry_that_was_drained_is_told(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy")
+    log.append(Stream.OUTCOMES, [outcome(0)])
+    (segment,) = log.segments(Stream.OUTCOMES)
+    log.streams.trim(Stream.OUTCOMES, segment.name)
+    with pytest.raises(NotFound, match="was drained"):
+        log.read(segment)
+
+
+def test_more_entries_than_a_page_are_listed_and_trimmed_up_to_one(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, "toy")
+    for number in range(40):
+        log.append(Stream.OUTCOMES, [outcome(number)])
+    listed = log.segments(Stream.OUTCOMES)
+    assert [row["id"] for row in rows(log, Stream.OUTCOMES)] == [f"o{number}" for number in range(40)]
+    log.streams.trim(Stream.OUTCOMES, listed[30].name)
+    assert log.segments(Stream.OUTCOMES) == listed[31:]
+    assert log.streams.waiting(Stream.OUTCOMES) == 9
+
+
+def test_services_do_not_meet(empty_redis: Any, redis_up: RedisServer) -> None:
+    RedisEventLog(redis_up.address, "toy").append(Stream.OUTCOMES, [outcome(0)])
+    assert RedisEventLog(redis_up.address, "other").segments(Stream.OUTCOMES) == []
 
 
 def test_a_torn_file_is_set_aside_and_counted(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_service_is_served_with_its_salt_and_a_revision_of_its_own(deployed: P
     wanted = serve_settings(project, Wish("renewal"), host="127.0.0.1", http_port=1, grpc_port=0)
     assert (wanted.version, wanted.storage_uri, wanted.salt) == ("2", "file:///bundles/b2", _salt())
     assert wanted.revision.startswith("renewal-v2-")
-    assert wanted.events == project.home / "events/renewal"
+    assert wanted.events == str(project.home / "events/renewal")
     assert not wanted.accept_event_time
     again = serve_settings(project, Wish("renewal", version="2"), host="127.0.0.1", http_port=2, grpc_port=0)
     assert again.revision == wanted.revision

@@ -66,7 +66,7 @@ def test_commands_are_found_once_with_their_continuations(tmp_path: Path) -> Non
     page = tmp_path / "a.md"
     page.write_text(
         "```bash\nmake demo\n# a comment\ntrue  # why\ntrue\necho a \\\n  b\nsleep 9 &   # a server\n```\n"
-        "```bash\n# needs your data\nfalse\n```\n```python\nfalse\n```\n"
+        "```bash\n# needs your data\nfalse\n```\n```bash\n# needs a cluster\nfalse\n```\n```python\nfalse\n```\n"
     )
     assert commands([str(page)]) == ["true", "echo a b", "sleep 9 &"]
 

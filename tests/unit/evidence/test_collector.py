@@ -17,7 +17,7 @@ from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Outcome, Stream
 from serinus.evidence import collector as collector_module
 from serinus.evidence.collector import CollectorSettings, make_app
-from serinus.evidence.intake import Intake, Overloaded
+from serinus.evidence.intake import REFUSED_SECONDS, Intake, Overloaded
 from serinus.evidence.parquet_log import ParquetEventLog
 
 NOW = 1_700_000_000.0
@@ -161,6 +161,22 @@ def test_a_full_disk_is_a_503_and_nothing_counts_as_seen(http: TestClient, log: 
     log.refuses = False
     assert http.post(PATH, json={"outcomes": [one()]}).json()["accepted"] == 1
     assert http.get("/readyz").status_code == 200
+
+
+def test_after_a_refusal_callers_come_again_also_when_nobody_dared(log: Log) -> None:
+    """Else a collector that is taken out of service while it is not ready would stay out for good."""
+    now = [0.0]
+
+    async def run() -> list[bool]:
+        intake = Intake(log, clock=lambda: now[0])
+        log.refuses = True
+        with pytest.raises(Unavailable):
+            await intake.take([Outcome("o", "bought", "r", "", "", 1.0, NOW, NOW)])
+        found = [intake.healthy]
+        now[0] = REFUSED_SECONDS + 1
+        return [*found, intake.healthy]
+
+    assert asyncio.run(run()) == [False, True]
 
 
 def test_waiting_callers_share_one_write_and_too_many_are_told(log: Log) -> None:

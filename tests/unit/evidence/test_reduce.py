@@ -7,7 +7,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from memory_log import DAY, START, MemoryLog, exposure, outcome, scores
 
 from serinus.core.card import Problem
@@ -15,7 +18,7 @@ from serinus.core.errors import Conflict
 from serinus.core.events import Stream
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
-from serinus.evidence.state import StateFolder
+from serinus.evidence.state import StateFolder, Written
 
 E, S, O = Stream.EXPOSURES, Stream.SCORES, Stream.OUTCOMES  # noqa: E741
 
@@ -172,6 +175,31 @@ def test_gaps_in_a_writers_numbers_are_what_was_lost(toy: Toy) -> None:
     assert toy.reducer.reduce(START).lost == 0
     toy.log.append(E, [exposure("c", error="x", sequence=5), exposure("d", error="x", writer="v", sequence=2)])
     assert toy.reducer.reduce(START).lost == 3 + 2
+
+
+def test_rows_that_come_twice_or_late_do_not_hide_what_was_lost(toy: Toy) -> None:
+    """The log is at-least-once: a batch that was not known to be written is written again, also later."""
+    rows = {number: exposure(f"r{number}", error="x", sequence=number) for number in (0, 1, 2, 4, 6)}
+    toy.log.append(E, [rows[0], rows[1]])
+    assert toy.reducer.reduce(START).lost == 0
+    toy.log.append(E, [rows[0], rows[1], rows[6]])
+    assert toy.reducer.reduce(START).lost == 4
+    toy.log.append(E, [rows[4], rows[2]])
+    assert toy.reducer.reduce(START).lost == 2
+    toy.log.append(E, [rows[4], rows[6]])
+    assert toy.reducer.reduce(START).lost == 2
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1), min_size=1, max_size=8))
+def test_gaps_are_the_numbers_that_never_came(batches: list[list[int]]) -> None:
+    found = Written()
+    for batch in batches:
+        found = found.with_rows(np.array(batch))
+    came = {number for batch in batches for number in batch}
+    assert found.next == max(came) + 1
+    assert {number for start, end in found.gaps for number in range(start, end)} == set(range(found.next)) - came
+    assert found.lost == found.next - len(came)
+    assert all(start < end for start, end in found.gaps)
 
 
 def test_a_segment_is_read_once_also_after_it_was_compacted(toy: Toy) -> None:

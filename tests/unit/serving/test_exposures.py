@@ -109,19 +109,28 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     assert [first.next(), first.next()] == [0, 1]
     first.close()
     again = SequenceFile(tmp_path, "v1")
-    assert (again.writer, again.next()) == ("v1.0", 2)
+    assert (again.writer, again.next()) == (first.writer, 2)
     again.close()
 
 
-def test_two_writers_of_a_revision_have_slots_of_their_own(tmp_path: Path) -> None:
-    first, second = SequenceFile(tmp_path, "v1"), SequenceFile(tmp_path, "v1")
-    assert (first.writer, second.writer) == ("v1.0", "v1.1")
-    assert (first.next(), second.next()) == (0, 0)
+def test_writers_of_a_revision_have_names_and_counts_of_their_own(tmp_path: Path) -> None:
+    first, second, other = (SequenceFile(tmp_path, name) for name in ("v1", "v1", "v1.x"))
+    assert len({first.writer, second.writer, other.writer}) == 3
+    assert (first.next(), second.next(), other.next()) == (0, 0, 0)
     first.close()
     third = SequenceFile(tmp_path, "v1")
-    assert (third.writer, third.next()) == ("v1.0", 1)
+    assert (third.writer, third.next()) == (first.writer, 1)
+    for one in (second, third, other):
+        one.close()
+
+
+def test_where_the_count_is_gone_the_next_writer_has_another_name(tmp_path: Path) -> None:
+    first = SequenceFile(tmp_path / "pod", "v1")
+    second = SequenceFile(tmp_path / "next pod", "v1")
+    assert first.writer.startswith("v1.")
+    assert first.writer != second.writer
+    first.close()
     second.close()
-    third.close()
 
 
 def test_a_kill_does_not_take_numbers_back(tmp_path: Path) -> None:
@@ -132,12 +141,12 @@ def test_a_kill_does_not_take_numbers_back(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     after = SequenceFile(tmp_path, "v1")
-    assert (after.writer, after.next()) == ("v1.0", 41)
+    assert after.next() == 41
     after.close()
 
 
 @pytest.mark.parametrize("missing", ["folder", "nested/folder"])
 def test_the_folder_is_made(tmp_path: Path, missing: str) -> None:
     sequence = SequenceFile(tmp_path / missing, "v1")
-    assert (tmp_path / missing / "v1.0").exists()
+    assert (tmp_path / missing / sequence.writer).exists()
     sequence.close()

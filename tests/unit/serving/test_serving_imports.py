@@ -20,6 +20,15 @@ def test_our_serving_code_loads_nothing_heavy() -> None:
     assert _loaded(OURS) & set(HEAVY) == set()
 
 
+def test_a_predictor_that_writes_to_redis_needs_no_pyarrow() -> None:
+    """Its image has none. KServe brings pandas, which takes pyarrow where it is and does without elsewhere."""
+    assert "pyarrow" not in _loaded(f"{OURS}, serinus.evidence.redis_streams")
+
+
+def test_the_collector_loads_neither_what_trains_nor_what_serves() -> None:
+    assert _loaded("serinus.wiring.collect") & {*HEAVY, "lightgbm", "kserve", "grpc"} == set()
+
+
 def test_with_kserve_only_what_kserve_brings_is_added() -> None:
     kserve = _loaded("kserve, kserve.protocol.rest.v2_endpoints, kserve.protocol.grpc.server")
     assert kserve & set(HEAVY) == {"pandas"}, "KServe brings something else now: tell it in docs/reference/serving.md"

@@ -1,0 +1,43 @@
+"""The collector's process: takes outcomes over HTTP, and moves what predictors left in Redis into the same log.
+
+Invariant: nothing is imported here that a collector does not need: no project, pipeline, registry or feature store.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from serinus.evidence.collector import CollectorSettings, serve
+from serinus.evidence.drain import Drain
+from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.evidence.redis_streams import RedisStreams
+from serinus.wiring.process import run
+from serinus.wiring.settings import CollectSettings
+
+_DRAIN_TIMEOUT = 10.0
+
+
+def main(arguments: list[str]) -> int:
+    """Collects until SIGTERM; the exit code of the fault that kept it from starting."""
+    return run(arguments, CollectSettings, collect)
+
+
+def collect(settings: CollectSettings) -> int:
+    """Until SIGTERM or Ctrl-C: batches under way are answered, and the round of the drain is ended, first."""
+    log = ParquetEventLog(Path(settings.folder), writer="collector")
+    drain = Drain(_source(settings), log) if settings.events else None
+    where = f"http://{settings.host}:{settings.port}/v1/outcomes"
+    sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
+    sys.stdout.flush()
+    serve(log, settings.host, settings.port, CollectorSettings(accept_event_time=settings.accept_event_time), drain)
+    return 0
+
+
+def _source(settings: CollectSettings) -> RedisStreams:
+    # Durable or not: what is there already is safer in files.
+    return RedisStreams(settings.events, settings.service, timeout=_DRAIN_TIMEOUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

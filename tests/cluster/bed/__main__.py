@@ -1,0 +1,195 @@
+"""`python -m tests.cluster.bed up|down|status|shell|enter|build`.
+
+Invariant: each command can be given in any state of the bed, and says what it found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from tests.cluster.bed.images import build_images
+
+from tests.cluster.bed import control_groups, namespaces
+from tests.cluster.bed.gateway import CLASS
+from tests.cluster.bed.parts import last_lines
+from tests.cluster.bed.places import Places, places
+from tests.cluster.bed.plan import Plan
+from tests.cluster.bed.programs import build_programs
+
+# Debian's packages of what is not built here, by the command that tells whether it is there.
+_PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "tini": "tini",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+}
+_PATIENCE = 300.0
+
+
+def main() -> int:
+    """The exit code: 0 as asked, 1 when a part is missing, 2 for a wrong command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.bed", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status", "shell", "enter", "build"))
+    parser.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        help="up: parts to start with all that they need (all when none); enter: a command",
+    )
+    asked = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("the bed needs root: it makes namespaces, mounts and links")
+    actions = {"down": _down, "status": _status, "build": _build, "shell": _shell}
+    if asked.command == "up":
+        return _up(places(), asked.rest)
+    if asked.command == "enter":
+        return _enter(places(), asked.rest)
+    return actions[asked.command](places())
+
+
+def _up(where: Places, wanted: list[str]) -> int:
+    began = time.monotonic()
+    with _alone(where):
+        if namespaces.first_process(where) is None:
+            left = namespaces.end(where)
+            if left:
+                return _fail("something of an earlier bed is left:", left)
+            plan = replace(_plan(where), wanted=tuple(wanted))
+            where.logs.mkdir(parents=True)
+            plan.write()
+            namespaces.launch(where)
+        code = _follow(where)
+    _say(f"{'up' if code == 0 else 'not up'} after {time.monotonic() - began:.0f} s; KUBECONFIG={where.kubeconfig}")
+    return code
+
+
+def _plan(where: Places) -> Plan:
+    _install()
+    programs = build_programs(where.programs, _say)
+    images = build_images(where.cache, programs, _say)
+    return Plan(where, programs, images.archives, images.envoy, images.helper)
+
+
+def _build(where: Places) -> int:
+    with _alone(where):
+        _plan(where)
+    return 0
+
+
+def _follow(where: Places) -> int:
+    """Tells of each part as it gets ready, until all are or one has failed."""
+    told: set[str] = set()
+    limit = time.monotonic() + _PATIENCE
+    while time.monotonic() < limit:
+        parts = _parts(where)
+        for one in parts:
+            if one["state"] == "ready" and one["name"] not in told:
+                told.add(one["name"])
+                _say(f"  {one['name']} {one['seconds']:.1f} s")
+        bad = [one for one in parts if one["state"] in ("failed", "ended")]
+        if bad:
+            return _fail(f"{bad[0]['name']} {bad[0]['state']}:", [bad[0]["message"]])
+        if parts and len(told) == len(parts):
+            return 0
+        if namespaces.first_process(where) is None and time.monotonic() > limit - _PATIENCE + 2:
+            return _fail("the keeper has ended:", [last_lines(where.logs / "keeper.log")])
+        time.sleep(0.2)
+    waiting = [one["name"] for one in _parts(where) if one["state"] != "ready"]
+    return _fail("not ready in time:", waiting)
+
+
+def _down(where: Places) -> int:
+    with _alone(where):
+        left = namespaces.end(where)
+    return _fail("left behind:", left) if left else _done("nothing of the bed is left")
+
+
+def _status(where: Places) -> int:
+    if namespaces.first_process(where) is None:
+        left = namespaces.leftovers(where)
+        return _fail("no cluster is up" + (", but this is left:" if left else ""), left)
+    parts = _parts(where)
+    for one in parts:
+        _say(f"{one['name']:28s} {one['kind']:10s} {one['state']:9s} {one['seconds']:6.1f} s")
+        if one["message"]:
+            _say(one["message"])
+    memory = control_groups.memory_bytes(where.control_group) / 2**30
+    _say(f"memory {memory:.2f} GiB; gateway class {CLASS}; KUBECONFIG={where.kubeconfig}")
+    return 0 if parts and all(one["state"] == "ready" for one in parts) else 1
+
+
+def _shell(where: Places) -> int:
+    return _in_bed(where, [os.environ.get("SHELL", "/bin/bash")], wholly=True)
+
+
+def _enter(where: Places, command: list[str]) -> int:
+    return _in_bed(where, command[1:] if command[:1] == ["--"] else command, wholly=False)
+
+
+def _in_bed(where: Places, command: list[str], *, wholly: bool) -> int:
+    try:
+        prefix = namespaces.entering(where, wholly=wholly)
+    except LookupError as fault:
+        return _fail(str(fault), [])
+    kubectl = json.loads((where.run / "plan.json").read_bytes())["programs"]["kubectl"]
+    path = f"{os.path.dirname(kubectl)}:{os.environ['PATH']}"  # noqa: PTH120
+    environment = os.environ | {"KUBECONFIG": str(where.kubeconfig), "PATH": path}
+    return subprocess.run((*prefix, *command), env=environment, check=False).returncode
+
+
+def _parts(where: Places) -> list[dict[str, Any]]:
+    return list(json.loads(where.status.read_bytes())) if where.status.exists() else []
+
+
+def _install() -> None:
+    if shutil.which("go") is None:
+        raise SystemExit("the bed's programs are built with Go, which is not on the PATH")
+    missing = sorted({package for command, package in _PACKAGES.items() if shutil.which(command) is None})
+    if missing:
+        _say(f"installing {', '.join(missing)}")
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in (("apt-get", "update", "-qq"), ("apt-get", "install", "-y", "-qq", *missing)):
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def _alone(where: Places) -> Iterator[None]:
+    """One `up`, `down` or `build` at a time."""
+    where.cache.mkdir(parents=True, exist_ok=True)
+    with (where.cache / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _fail(headline: str, details: list[str]) -> int:
+    sys.stderr.write("\n".join([headline, *details]) + "\n")
+    return 1
+
+
+def _done(text: str) -> int:
+    _say(text)
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

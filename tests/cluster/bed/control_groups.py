@@ -1,0 +1,61 @@
+"""The bed's control group in each hierarchy: what it holds is the bed's, wherever its parent has gone.
+
+Invariant: pods are below it, too, so its count of memory is that of the whole cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+def folders(group: str) -> list[Path]:
+    """In all hierarchies, made or not."""
+    return [one / group for one in sorted(_ROOT.iterdir()) if (one / "cgroup.procs").exists()]
+
+
+def join(group: str) -> None:
+    """Puts this process, and what it will start, into the group."""
+    for folder in folders(group):
+        folder.mkdir(exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):  # a new cpuset has none, and takes nobody until it does
+            if (folder / name).exists():
+                (folder / name).write_text((folder.parent / name).read_text(encoding="ascii"), encoding="ascii")
+        (folder / "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def members(group: str) -> set[int]:
+    """Process ids in the group or below it, as seen from here."""
+    found: set[int] = set()
+    for folder in folders(group):
+        for path in folder.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found |= {int(one) for one in path.read_text(encoding="ascii").split() if one != "0"}
+    return found
+
+
+def memory_bytes(group: str) -> int:
+    """Used by the group and all below it, without the file pages that could be dropped at once."""
+    folder = _ROOT / "memory" / group
+    if not folder.exists():
+        return 0
+    used = int((folder / "memory.usage_in_bytes").read_text(encoding="ascii"))
+    lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    stat = dict(line.split() for line in lines)
+    return used - int(stat["total_inactive_file"]) - int(stat["total_active_file"])
+
+
+def remove(group: str, patience: float = 10.0) -> None:
+    """Deletes the empty groups, deepest first; one whose last process is just going is tried again."""
+    limit = time.monotonic() + patience
+    while any(one.exists() for one in folders(group)) and time.monotonic() < limit:
+        for folder in folders(group):
+            for path in sorted(folder.rglob("*/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        time.sleep(0.05)

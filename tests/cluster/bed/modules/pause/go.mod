@@ -1,0 +1,3 @@
+module serinus.dev/bed/pause
+
+go 1.26

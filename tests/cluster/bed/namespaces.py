@@ -1,0 +1,110 @@
+"""Launches the keeper in namespaces of its own, enters them, and ends them with all that is in them.
+
+Invariant: which process keeps a bed is read from the list of processes, never from a file that may be old; what `end`
+leaves behind it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.cluster.bed import control_groups
+from tests.cluster.bed.places import REPOSITORY, Places
+
+_KEEPER = "tests.cluster.bed.keeper"
+# `tini` is process 1: it reaps what pods leave, and ends with the keeper.
+_SPACES = ("unshare", "--fork", "--pid", "--mount-proc", "--mount", "--net", "--ipc", "--propagation", "private")
+
+
+def launch(places: Places) -> subprocess.Popen[bytes]:
+    """Starts the keeper; its words go to keeper.log."""
+    command = (*_SPACES, "tini", "-g", "--", sys.executable, "-m", _KEEPER, str(places.run))
+    with (places.logs / "keeper.log").open("wb") as log:
+        return subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def first_process(places: Places) -> psutil.Process | None:
+    """Process 1 of the bed, seen from outside; None when there is none."""
+    for one in psutil.process_iter(["cmdline"]):
+        command = one.info["cmdline"] or []
+        if command[:1] == ["tini"] and command[-2:] == [_KEEPER, str(places.run)]:
+            return one
+    return None
+
+
+def entering(places: Places, *, wholly: bool = False) -> tuple[str, ...]:
+    """The beginning of a command that runs in the bed's network, or wholly in its namespaces.
+
+    Raises `LookupError` when no bed is up.
+    """
+    first = first_process(places)
+    if first is None:
+        raise LookupError("no cluster is up: make cluster-up")
+    spaces = ("--net", "--mount", "--pid", "--ipc") if wholly else ("--net",)
+    return ("nsenter", "--target", str(first.pid), *spaces, "--")
+
+
+def end(places: Places, patience: float = 20.0) -> list[str]:
+    """Ends the bed, whatever state it is in, and deletes its folder; what is left after all, in words."""
+    for one in _own_processes(places):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    limit = time.monotonic() + patience
+    while _own_processes(places) and time.monotonic() < limit:
+        time.sleep(0.05)
+    control_groups.remove(places.control_group)
+    for mount in reversed(_mounts(places)):
+        subprocess.run(("umount", "--lazy", mount), check=False, capture_output=True)
+    shutil.rmtree(places.run, ignore_errors=True)
+    return leftovers(places)
+
+
+def leftovers(places: Places) -> list[str]:
+    """Processes, mounts, control groups, links and files of the bed."""
+    found = [f"process {one.pid}: {' '.join(_command(one))[:120]}" for one in _own_processes(places)]
+    found += [f"mount {one}" for one in _mounts(places)]
+    found += [f"control group {one}" for one in control_groups.folders(places.control_group) if one.exists()]
+    found += [f"link {one.name}" for one in Path("/sys/class/net").iterdir() if one.name in ("node0", "cni0")]
+    found += [f"network namespace {one}" for one in Path("/run/netns").glob("cni-*")]
+    return found + ([f"folder {places.run}"] if places.run.exists() else [])
+
+
+def _own_processes(places: Places) -> list[psutil.Process]:
+    """Process 1 and its helpers, whatever is in the control group, and whoever runs a program of the bed."""
+    members = control_groups.members(places.control_group)
+    run = str(places.run)
+    found = []
+    for one in psutil.process_iter(["pid"]):
+        command = _command(one)
+        keeper = _KEEPER in command and command[-1] == run
+        if (one.pid in members or keeper) and _alive(one):
+            found.append(one)
+    return found
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _mounts(places: Places) -> list[str]:
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return [one.split()[1] for one in lines if one.split()[1].startswith(f"{places.run}")]

@@ -1,0 +1,135 @@
+"""Builds the programs of the bed from Go modules: one module a program, whose go.mod and go.sum pin all of it.
+
+Invariant: a binary is named by the content of what it was made of, so a change of a pin makes another one and an
+unchanged one is never made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.bed.places import HERE
+
+MODULES = HERE / "modules"
+# No symbol tables: they are half of the linker's time and of the size.
+_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A binary `name` from `package` of the module in modules/`module`."""
+
+    name: str
+    module: str
+    package: str
+    version_from: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Of the go.mod."""
+        return MODULES / self.module
+
+
+def _kubernetes(name: str) -> Program:
+    return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
+
+
+# In the order of building: what depends on most of Kubernetes first, so that the others find it compiled.
+PROGRAMS = (
+    _kubernetes("kube-apiserver"),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kubelet"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kube-proxy"),
+    _kubernetes("kubectl"),
+    Program("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    Program("kserve", "kserve", "github.com/kserve/kserve/cmd/manager"),
+    Program("envoy-gateway", "envoy-gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway"),
+    Program("coredns", "coredns", "github.com/coredns/coredns"),
+    Program("helm", "helm", "helm.sh/helm/v3/cmd/helm"),
+    Program("local-path-provisioner", "local-path-provisioner", "github.com/rancher/local-path-provisioner"),
+    Program("pause", "pause", "serinus.dev/bed/pause"),
+)
+
+
+def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    """Paths of all binaries by name; builds those that `cache` does not have."""
+    found: dict[str, Path] = {}
+    for program in PROGRAMS:
+        binary = cache / f"{program.name}-{_content(program)}" / program.name
+        if not binary.exists():
+            began = time.monotonic()
+            _build(program, binary)
+            say(f"built {program.name} in {time.monotonic() - began:.0f} s")
+        found[program.name] = binary
+    return found
+
+
+def module_folder(module: str, path: str) -> Path:
+    """Where the sources of module `path`, which modules/`module` needs, are: charts and CRDs are read from there."""
+    where = _go("list", "-m", "-f", "{{.Dir}}", path, folder=MODULES / module).strip()
+    if not where:
+        _go("mod", "download", path, folder=MODULES / module)
+        where = _go("list", "-m", "-f", "{{.Dir}}", path, folder=MODULES / module).strip()
+    return Path(where)
+
+
+def module_version(module: str, path: str) -> str:
+    """The pinned version of module `path`."""
+    return _go("list", "-m", "-f", "{{.Version}}", path, folder=MODULES / module).strip()
+
+
+def _build(program: Program, binary: Path) -> None:
+    binary.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=binary.parent.parent) as aside:
+        made = Path(aside) / "out" / program.name
+        made.parent.mkdir()
+        _go("build", *_FLAGS, "-ldflags", _linked(program), "-o", str(made), program.package, folder=program.folder)
+        shutil.rmtree(binary.parent, ignore_errors=True)
+        made.parent.rename(binary.parent)
+
+
+def _linked(program: Program) -> str:
+    if not program.version_from:
+        return "-s -w"
+    # Kubernetes tells its version from what its linker was told.
+    version = module_version(program.module, program.version_from)
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    told = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in told.items())])
+
+
+def _go(*arguments: str, folder: Path) -> str:
+    done = subprocess.run(
+        ("go", *arguments),
+        cwd=folder,
+        env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"go {' '.join(arguments[:2])} in {folder.name}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _content(program: Program) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for part in (*_sources(program.folder), *_FLAGS, program.package, _go("env", "GOVERSION", folder=program.folder)):
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _sources(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
+        yield path.name
+        yield path.read_text(encoding="utf-8")

@@ -1,0 +1,98 @@
+"""The frame of the cluster tests: the cluster with what it must have, namespaces, and dumps of what failed.
+
+`pytest tests/cluster -m cluster` takes the cluster of KUBECONFIG; `--full` loads it for longer. Dumps go to
+SERINUS_CLUSTER_DUMPS, else to `.serinus/cluster-dumps`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.capabilities import missing
+from tests.cluster.dump import GATEWAYS, dump, folder_of
+from tests.cluster.first_service import FirstService, first_service
+from tests.cluster.kube import Kube
+
+ROOT = Path(__file__).parents[2]
+DELETE_SECONDS = 180.0
+_OPEN: set[str] = set()
+_RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long to load and how often to repeat: `factor` multiplies numbers of requests, `repeats` whole faults."""
+
+    factor: int = 1
+    repeats: int = 1
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="Longer load and more repetitions on the cluster.")
+
+
+@pytest.fixture(scope="session")
+def scale(request: pytest.FixtureRequest) -> Scale:
+    return Scale(factor=5, repeats=3) if request.config.getoption("--full") else Scale()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Kube:
+    """The cluster of KUBECONFIG; every test fails, with the names, when it lacks something."""
+    kube = Kube()
+    lacking = missing(kube)
+    assert not lacking, f"the cluster lacks {'; '.join(lacking)}"
+    return kube
+
+
+@pytest.fixture(scope="session")
+def first(cluster: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstService]:
+    """The first service, which takes a minute to come up: its tests share it."""
+    with (
+        own_namespace(cluster, "first-service") as kube,
+        first_service(kube, tmp_path_factory.mktemp("first")) as service,
+    ):
+        yield service
+
+
+@pytest.fixture
+def namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """A namespace for one test."""
+    with own_namespace(cluster, request.node.name) as kube:
+        yield kube
+
+
+@contextmanager
+def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
+    """Where pods must be restricted ones. Gone at the end with all that is in it."""
+    name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
+    metadata = {"name": name, "labels": {**_RESTRICTED, "serinus.dev/test": "true"}}
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
+    _OPEN.add(name)
+    try:
+        yield cluster.within(name)
+    finally:
+        _OPEN.discard(name)
+        cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Dumps while what failed is still there."""
+    report: Any = yield
+    if report.failed and _OPEN:
+        root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
+        folder = folder_of(root, f"{item.nodeid}.{report.when}")
+        for name in [*_OPEN, GATEWAYS]:
+            dump(Kube(name), folder / name)
+        report.sections.append(("cluster", f"objects and logs are in {folder}"))
+    return report

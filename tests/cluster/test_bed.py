@@ -1,0 +1,180 @@
+"""The test bed itself: up, up again, killed in every way, and down to nothing.
+
+These tests start beds of their own, of the control plane and the node only; they need the bed's programs and images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cluster.bed import control_groups, namespaces
+from tests.cluster.bed.places import REPOSITORY, Places, places
+
+pytestmark = [pytest.mark.cluster, pytest.mark.bed]
+# All of a control plane and a node on which a pod runs.
+PARTS = ("kube-proxy", "kube-scheduler", "kube-controller-manager", "image-pause")
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "one"},
+    "spec": {"containers": [{"name": "one", "image": "registry.k8s.io/pause:3.10"}]},
+}
+
+
+class Bed:
+    """A bed below a folder of its own, driven by its commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environ = os.environ | {"SERINUS_BED_HOME": str(folder)}
+        self.places: Places = places(self.environ)
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "tests.cluster.bed", *arguments)
+
+    def run(self, *arguments: str, feed: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=REPOSITORY, env=self.environ, input=feed, capture_output=True, text=True
+        )
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        return self.run("up", *PARTS)
+
+    def kubectl(self, *arguments: str, feed: str | None = None) -> str:
+        done = self.run("enter", "kubectl", *arguments, feed=feed)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start_pod(self) -> None:
+        self.kubectl("apply", "-f", "-", feed=json.dumps(POD))
+        self.kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=60s")
+
+    def processes(self, program: str) -> list[psutil.Process]:
+        mine = control_groups.members(self.places.control_group)
+        found = [one for one in psutil.process_iter(["name"]) if one.pid in mine]
+        return [one for one in found if one.info["name"].startswith(program[:15])]
+
+    def kill(self, program: str) -> None:
+        for one in self.processes(program):
+            one.send_signal(signal.SIGKILL)
+
+    def first(self) -> psutil.Process:
+        found = namespaces.first_process(self.places)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[Bed]:
+    made = Bed(tmp_path / "bed")
+    yield made
+    namespaces.end(made.places)
+
+
+def assert_down_leaves_nothing(bed: Bed) -> None:
+    processes = namespaces.leftovers(bed.places)
+    done = bed.run("down")
+    assert done.returncode == 0, done.stderr
+    assert namespaces.leftovers(bed.places) == [], processes
+    for mount in Path("/proc/self/mounts").read_text().splitlines():
+        assert str(bed.places.run) not in mount
+    assert not bed.places.run.exists()
+
+
+def ended(bed: Bed) -> dict[str, str]:
+    parts: list[dict[str, Any]] = json.loads(bed.places.status.read_bytes())
+    return {one["name"]: one["message"] for one in parts if one["state"] == "ended"}
+
+
+def wait_until(what: str, holds: Any, seconds: float = 20.0) -> None:
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def test_up_twice_is_harmless_and_down_leaves_nothing(bed: Bed) -> None:
+    assert bed.run("status").returncode == 1
+    assert bed.up().returncode == 0
+    first = bed.first()
+    bed.start_pod()
+    assert bed.up().returncode == 0
+    assert bed.first() == first
+    assert bed.kubectl("get", "pod", "one", "-o", "jsonpath={.status.phase}") == "Running"
+    assert bed.run("status").returncode == 0
+    assert_down_leaves_nothing(bed)
+    assert_down_leaves_nothing(bed)
+
+
+def test_a_part_that_is_killed_is_named_with_its_last_words(bed: Bed) -> None:
+    assert bed.up().returncode == 0
+    bed.start_pod()
+    victims = ["kubelet", "kube-scheduler", "containerd", "kube-apiserver", "etcd"]
+    for one in victims:
+        assert bed.processes(one), one
+        bed.kill(one)
+    wait_until("all are noticed", lambda: set(victims) <= set(ended(bed)))
+    status = bed.run("status")
+    assert status.returncode == 1
+    for one in victims:
+        assert f"{one} ended with signal 9" in status.stdout
+    again = bed.up()
+    assert again.returncode == 1
+    assert "ended" in again.stderr
+    assert_down_leaves_nothing(bed)
+
+
+@pytest.mark.parametrize("victim", ["the keeper", "process 1", "a shim"])
+def test_down_leaves_nothing_after_a_kill(bed: Bed, victim: str) -> None:
+    assert bed.up().returncode == 0
+    bed.start_pod()
+    if victim == "process 1":
+        bed.first().kill()
+    elif victim == "the keeper":
+        (keeper,) = bed.first().children()[:1]
+        keeper.kill()
+    else:
+        bed.kill("containerd-shim")
+    if victim != "a shim":
+        wait_until("the namespaces have ended", lambda: not control_groups.members(bed.places.control_group))
+    assert_down_leaves_nothing(bed)
+
+
+@pytest.mark.parametrize("after", ["plan.json", "status.json", "kubelet.yaml"])
+def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str) -> None:
+    script = subprocess.Popen(bed.command("up", *PARTS), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
+    wait_until(after, (bed.places.run / after).exists)
+    script.kill()
+    script.wait()
+    if after == "kubelet.yaml":
+        assert bed.up().returncode == 0  # it follows the one that was begun
+        assert bed.run("status").returncode == 0
+    assert_down_leaves_nothing(bed)
+
+
+def test_a_killed_down_can_be_repeated(bed: Bed) -> None:
+    assert bed.up().returncode == 0
+    bed.start_pod()
+    script = subprocess.Popen(bed.command("down"), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
+    first = bed.first()
+    wait_until("it has begun", lambda: not first.is_running() or script.poll() is not None)
+    script.kill()
+    script.wait()
+    assert_down_leaves_nothing(bed)
+
+
+def test_a_part_that_cannot_start_is_named(bed: Bed) -> None:
+    done = bed.run("up", "no-such-part")
+    assert done.returncode == 1
+    assert "no part no-such-part" in done.stderr
+    assert_down_leaves_nothing(bed)
