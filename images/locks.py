@@ -65,7 +65,7 @@ def read_blocks(text: str) -> dict[str, Block]:
             continue
         block = blocks[next(reversed(blocks))]
         block.lines.append(line)
-        if via := re.match(r"\s+#\s+(?:via\s+)?([A-Za-z0-9._-]+)", line):
+        if via := re.match(r"\s+#\s+(?!via\s*$)(?:via\s+)?([A-Za-z0-9._-]+)", line):
             block.needed_by.append(_name(via[1]))
     return blocks
 

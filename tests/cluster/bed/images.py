@@ -97,16 +97,26 @@ def recipes(programs: Mapping[str, Path]) -> list[Recipe]:
 def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> Iterator[Image]:
     """The images of `wanted`, from `folder` or made there."""
     folder.mkdir(parents=True, exist_ok=True)
-    base_key = _digest([standins.base_description()])
+    base_key = content([standins.base_description()])
     with Buildah(folder / "storage") as buildah:
         for recipe in wanted:
-            archive = folder / f"{recipe.short}-{_digest([base_key, recipe.reference, *recipe.made_of])}.tar"
+            archive = folder / f"{recipe.short}-{content([base_key, recipe.reference, *recipe.made_of])}.tar"
             if not _facts(archive).exists():
                 began = time.monotonic()
                 _make(buildah, recipe, _base(buildah, base_key, say), archive)
                 say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
             name, tag = recipe.reference.rsplit(":", 1)
             yield Image(name, tag, archive, **json.loads(_facts(archive).read_bytes()))
+
+
+def content(parts: Iterable[str | Path]) -> str:
+    """A short name of all that is in texts, files and folders."""
+    digest = hashlib.blake2b(digest_size=6)
+    for part in parts:
+        for text in [part.encode()] if isinstance(part, str) else _contents(part):
+            digest.update(len(text).to_bytes(8))
+            digest.update(text)
+    return digest.hexdigest()
 
 
 def main(arguments: list[str]) -> int:
@@ -129,7 +139,7 @@ def _make(buildah: Buildah, recipe: Recipe, base: str, archive: Path) -> None:
     # Its facts come last: an archive without them does not count. Those of earlier contents are of no more use.
     _facts(archive).write_text(json.dumps(facts), encoding="utf-8")
     for old in {*archive.parent.glob(f"{recipe.short}-*")} - {archive, _facts(archive)}:
-        if old.stem[: -len(_digest([])) - 1] == recipe.short:
+        if old.stem[: -len(content([])) - 1] == recipe.short:
             old.unlink()
 
 
@@ -174,15 +184,6 @@ def _program(reference: str, name: str, path: Path) -> Recipe:
     if name == "pause":
         return _stand_in(reference, standins.SCRATCH, [path], fill)
     return _binary(reference, name, [path], fill)
-
-
-def _digest(parts: Iterable[str | Path]) -> str:
-    digest = hashlib.blake2b(digest_size=6)
-    for part in parts:
-        for text in [part.encode()] if isinstance(part, str) else _contents(part):
-            digest.update(len(text).to_bytes(8))
-            digest.update(text)
-    return digest.hexdigest()
 
 
 def _contents(path: Path) -> Iterator[bytes]:
