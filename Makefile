@@ -85,7 +85,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of com
 	mypy
 	mypy --package tests.cluster
 	lint-imports
-	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster
+	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster images
 	$(PY) -m pipelines.compile --check
 	$(call needs,shellcheck)
 	shellcheck .ci/run tests/cluster/kind/up.sh
@@ -104,10 +104,12 @@ bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .s
 compile: $(STAMP) ## write pipelines/compiled/ anew
 	$(PY) -m pipelines.compile
 
-lock: $(STAMP) ## write requirements.lock anew from pyproject.toml: hashes, no addresses
+lock: $(STAMP) ## write requirements.lock anew from pyproject.toml, and the images' locks from it: hashes, no addresses
+	$(PY) -m pip install --quiet --disable-pip-version-check "pip-tools>=7.5"
 	$(PY) -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --extra dev \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header \
 	  --output-file requirements.lock pyproject.toml
+	$(PY) images/locks.py
 
 clean: ## remove the environment and everything that runs wrote
 	rm -rf $(VENV) .serinus

@@ -16,7 +16,7 @@ from serinus.core.rollout.words import Arm
 from tests.cluster.conftest import Scale
 from tests.cluster.first_manifests import SERVICE, WEIGHT, route
 from tests.cluster.first_service import FirstService, not_ready
-from tests.cluster.load import CONCURRENCY, Ask, Plan, failed, send_all
+from tests.cluster.load import CONCURRENCY, Ask, Plan, always, failed, send_all
 from tests.cluster.official import InferenceGRPCClient, InferenceRESTClient, RESTConfig, parameter
 from tests.cluster.visits import PREDICT, UNKNOWN, Visit, bucket, of_every_unit, unit_of_bucket, without_bucket
 
@@ -59,7 +59,7 @@ def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
 
 
 def test_kserve_makes_no_route_of_its_own(first: FirstService) -> None:
-    assert [one["metadata"]["name"] for one in first.kube.list("httproutes")] == [SERVICE]
+    assert [one["metadata"]["name"] for one in first.kube.every("httproutes")] == [SERVICE]
 
 
 @pytest.mark.parametrize("arm", ["stable", "canary"])
@@ -70,7 +70,7 @@ def test_an_answer_through_the_gateway_is_that_of_the_embedded_predictor(first: 
     plain = 0
     for number, visit in enumerate(asked):
         ask = Ask(PREDICT, visit.instance(request_id=f"same-{arm}-{number}"), {"x-serinus-arm": arm})
-        (reply,) = send_all(Plan(first.endpoint, lambda _, ask=ask: ask, rate=1000, most=1))
+        (reply,) = send_all(Plan(first.endpoint, always(ask), rate=1000, most=1))
         assert not reply.fault
         assert reply.revision == _arms(first)[arm]
         _same(reply.prediction, first.embedded_answer(reply.revision, ask))

@@ -29,7 +29,7 @@ class _Objects(Kube):
     def get(self, kind: str, name: str) -> dict[str, Any]:
         return self.objects[kind][name]
 
-    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    def every(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         return [*self.objects.get(kind, {}).values()]
 
 
