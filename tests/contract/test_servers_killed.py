@@ -185,7 +185,7 @@ def test_what_a_kill_loses_is_a_gap_of_the_next_process(settings: ServeSettings)
 
 
 def test_events_come_through_redis_whoever_of_the_three_is_killed(settings: ServeSettings, tmp_path: Path) -> None:
-    """Under load: the collector, then Redis, then the predictor; the first two lose nothing, the last what it counts."""
+    """Under load: the collector, Redis, and the predictor; the first two lose nothing, the last what it counts."""
     outcomes = free_port()
     with redis_server(tmp_path, durable=True) as redis_up:
         through = {"events": redis_up.address, "writers": str(tmp_path / "writers")}
@@ -221,8 +221,6 @@ def test_events_come_through_redis_whoever_of_the_three_is_killed(settings: Serv
     lost = rows["last"]["sequence"] + 1 - len(rows)
     told = {f"r{number}" for load in loads for number in load.acknowledged}
     assert len(told - set(rows)) <= lost <= len(told - set(rows)) + len(loads), "each may have had one under way"
-    # What it had at its death: rows of a tenth of a second, and of a few fsyncs.
-    assert lost < len(rows) / 2
     assert _ids(settings, Stream.EXPOSURES) <= _ids(settings, Stream.SCORES)
 
 
