@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas  # noqa: F401 - pyarrow imports it with its first array: once here, not in every fork
+
 from serinus.core.events import Outcome, Stream
 from serinus.evidence.disk import Disk
 from serinus.evidence.parquet_log import ParquetEventLog
@@ -28,7 +30,8 @@ class KillingDisk(Disk):
     def __init__(self, at: int, mode: str) -> None:
         self.at, self.mode, self.count = at, mode, 0
 
-    def _step(self, run: Callable[[], None], half: Callable[[], None] | None = None) -> None:
+    def step(self, run: Callable[[], None], half: Callable[[], None] | None = None) -> None:
+        """An operation that may be the last; `half` is what is done of it by a kill in the middle."""
         if self.mode == "half" and half is None:
             run()
             return
@@ -43,16 +46,16 @@ class KillingDisk(Disk):
             _die()
 
     def write(self, path: Path, data: bytes) -> None:
-        self._step(lambda: Disk.write(self, path, data), lambda: Disk.write(self, path, data[: len(data) // 2]))
+        self.step(lambda: Disk.write(self, path, data), lambda: Disk.write(self, path, data[: len(data) // 2]))
 
     def sync(self, path: Path) -> None:
-        self._step(lambda: Disk.sync(self, path))
+        self.step(lambda: Disk.sync(self, path))
 
     def rename(self, source: Path, target: Path) -> None:
-        self._step(lambda: Disk.rename(self, source, target))
+        self.step(lambda: Disk.rename(self, source, target))
 
     def unlink(self, path: Path) -> None:
-        self._step(lambda: Disk.unlink(self, path))
+        self.step(lambda: Disk.unlink(self, path))
 
 
 def _die() -> None:
@@ -108,12 +111,14 @@ def _rows(log: ParquetEventLog) -> dict[str, Outcome]:
     return found
 
 
-def _tell(found: dict[str, object]) -> None:
+def tell(found: dict[str, object]) -> None:
+    """One line of JSON."""
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
 
 
-def _forked(run: Callable[[], None]) -> int:
+def forked(run: Callable[[], None]) -> int:
+    """Runs in a fork of this process; its wait status."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -133,13 +138,13 @@ def main(root: Path) -> None:
             folder = root / f"{mode}-{at}"
             folder.mkdir()
             notes = os.open(folder / "acknowledged", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-            status = _forked(lambda f=folder, n=notes, a=at, m=mode: work(f, n, a, m))
+            status = forked(lambda f=folder, n=notes, a=at, m=mode: work(f, n, a, m))
             os.close(notes)
             killed = os.WIFSIGNALED(status)
             if not killed and os.waitstatus_to_exitcode(status) != 0:
                 raise SystemExit(f"{mode} {at}: the writer broke")
             numbers = [int(one) for one in (folder / "acknowledged").read_text().split()]
-            if os.waitstatus_to_exitcode(_forked(lambda f=folder, n=numbers: _tell(verify(f, n)))):
+            if os.waitstatus_to_exitcode(forked(lambda f=folder, n=numbers: tell(verify(f, n)))):
                 raise SystemExit(f"{mode} {at}: what was left is wrong")
             if not killed:
                 break

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,21 +19,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/serving"))
-from servers import free_port, wait_for_port
+from servers import free_port, redis_server, wait_for_port
 from toy import SERVICE, bundle
 
 from serinus.client import Client, Unreachable, bucket_of
 from serinus.core.events import Stream
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import write_bundle
-from serinus.wiring.settings import ServeSettings
+from serinus.wiring.settings import CollectSettings, ServeSettings
 
 pytestmark = pytest.mark.slow
-COLLECT = (
-    "import sys; from pathlib import Path\n"
-    "from serinus.evidence.collector import CollectorSettings, serve\n"
-    "from serinus.evidence.parquet_log import ParquetEventLog\n"
-    "serve(ParquetEventLog(Path(sys.argv[1])), '127.0.0.1', int(sys.argv[2]), CollectorSettings())"
+# As in the predictor's image, which leaves it out.
+WITHOUT_PYARROW = (
+    "import sys; sys.modules['pyarrow'] = None\nfrom serinus.wiring.serve import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
@@ -79,7 +78,7 @@ def _outcome(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
 def test_every_outcome_that_was_accepted_is_on_disk(tmp_path: Path, kill: signal.Signals) -> None:
     port = free_port()
-    with process(["-c", COLLECT, str(tmp_path), str(port)], port) as collector:
+    with process(_collect(CollectSettings(service="toy", folder=str(tmp_path), port=port)), port) as collector:
         clients = [Client(f"http://127.0.0.1:{port}", tries=1) for _ in range(3)]
         loads = [
             Load(lambda n, c=client: c.send_outcomes([_outcome(n)]), i * 10_000) for i, client in enumerate(clients)
@@ -99,6 +98,10 @@ def test_every_outcome_that_was_accepted_is_on_disk(tmp_path: Path, kill: signal
     assert told <= written
     for client in clients:
         client.close()
+
+
+def _collect(settings: CollectSettings) -> list[str]:
+    return ["-m", "serinus.wiring.collect", settings.model_dump_json()]
 
 
 @pytest.fixture
@@ -130,10 +133,10 @@ def _serve(settings: ServeSettings) -> list[str]:
     return ["-m", "serinus.wiring.serve", settings.model_dump_json()]
 
 
-def _loads(settings: ServeSettings) -> list[Load]:
+def _loads(settings: ServeSettings, most: int = 2_000) -> list[Load]:
     clients = [Client(f"http://127.0.0.1:{settings.http_port}", service="toy", salt="ab", tries=1) for _ in range(3)]
     return [
-        Load(lambda n, c=client: c.predict(f"e{n}", ["a", "b"], request_id=f"r{n}"), i * 10_000)
+        Load(lambda n, c=client: c.predict(f"e{n}", ["a", "b"], request_id=f"r{n}"), i * 100_000, most)
         for i, client in enumerate(clients)
     ]
 
@@ -171,11 +174,7 @@ def test_what_a_kill_loses_is_a_gap_of_the_next_process(settings: ServeSettings)
             load.join(60)
     answered = sum(len(load.acknowledged) for load in loads)
     before = _written(settings)
-    with process(_serve(settings), settings.http_port) as predictor:
-        with Client(f"http://127.0.0.1:{settings.http_port}", service="toy", salt="ab") as client:
-            client.predict("last", ["a"], request_id="last")
-        predictor.send_signal(signal.SIGTERM)
-        assert predictor.wait(40) == 0
+    _one_more(_serve(settings), settings)
     rows = _written(settings)
     last = rows["last"]
     assert {row["writer"] for row in rows.values()} == {last["writer"]}
@@ -183,6 +182,86 @@ def test_what_a_kill_loses_is_a_gap_of_the_next_process(settings: ServeSettings)
     assert lost >= answered - len(before)
     assert lost >= 0
     assert last["bucket"] == bucket_of("ab", "last")
+
+
+def test_events_come_through_redis_whoever_of_the_three_is_killed(settings: ServeSettings, tmp_path: Path) -> None:
+    """Under load: the collector, Redis, and the predictor; the first two lose nothing, the last what it counts."""
+    outcomes = free_port()
+    with redis_server(tmp_path, durable=True) as redis_up:
+        through = {"events": redis_up.address, "writers": str(tmp_path / "writers")}
+        wanted = ServeSettings(**(settings.model_dump() | through))
+        collect = _collect(
+            CollectSettings(service="toy", folder=settings.events, events=redis_up.address, port=outcomes)
+        )
+        serve = ["-c", WITHOUT_PYARROW, wanted.model_dump_json()]
+        loads = _loads(wanted, most=100_000)
+        with process(serve, wanted.http_port) as predictor:
+            with process(collect, outcomes) as collector:
+                for load in loads:
+                    load.start()
+                _until(lambda: len(_written(settings)) >= 20)
+                collector.kill()
+            _more(loads)
+            redis_up.stop()
+            _more(loads)
+            redis_up.start()
+            with process(collect, outcomes):
+                known = len(_written(settings))
+                _until(lambda: len(_written(settings)) > known)
+                predictor.kill()
+                for load in loads:
+                    load.join(60)
+        _one_more(serve, wanted)
+        with process(collect, outcomes) as collector:
+            _until(lambda: "last" in _written(settings))
+            collector.send_signal(signal.SIGTERM)
+            assert collector.wait(30) == 0
+    rows = _written(settings)
+    assert {row["writer"] for row in rows.values()} == {rows["last"]["writer"]}
+    lost = rows["last"]["sequence"] + 1 - len(rows)
+    told = {f"r{number}" for load in loads for number in load.acknowledged}
+    assert len(told - set(rows)) <= lost <= len(told - set(rows)) + len(loads), "each may have had one under way"
+    assert _ids(settings, Stream.EXPOSURES) <= _ids(settings, Stream.SCORES)
+
+
+def _one_more(serve: list[str], settings: ServeSettings) -> None:
+    """The next process of the revision, which goes on with the numbers."""
+    with process(serve, settings.http_port) as predictor:
+        with Client(f"http://127.0.0.1:{settings.http_port}", service="toy", salt="ab") as client:
+            client.predict("last", ["a"], request_id="last")
+        predictor.send_signal(signal.SIGTERM)
+        assert predictor.wait(40) == 0
+
+
+def _more(loads: list[Load]) -> None:
+    """Requests go on being answered."""
+    before = [len(load.acknowledged) for load in loads]
+    _until(lambda: all(len(load.acknowledged) >= known + 20 for load, known in zip(loads, before, strict=True)))
+
+
+def _until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.1)
+
+
+def _ids(settings: ServeSettings, stream: Stream) -> set[str]:
+    log = ParquetEventLog(Path(settings.events))
+    return {name for one in log.segments(stream) for name in log.read(one, ["id"])["id"].to_pylist()}
+
+
+def test_the_collectors_settings_are_checked_before_it_listens() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serinus.wiring.collect", '{"service": "toy"}'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "the settings of this process are not valid" in done.stderr
+    assert "folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_bundle_that_fails_its_golden_rows_never_opens_a_port(settings: ServeSettings) -> None:
