@@ -6,7 +6,7 @@ Invariant: keys are made anew for each cluster and never leave its folder.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,14 +59,17 @@ class Authority:
     def kubeconfig(self, path: Path, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig for a user with groups."""
         pair = self.sign(path.stem, user, groups)
+        return self.kubeconfig_of(path, {"client-certificate": str(pair.certificate), "client-key": str(pair.key)})
+
+    def kubeconfig_of(self, path: Path, identity: Mapping[str, str]) -> Path:
+        """A kubeconfig for who can show `identity`, in the words of kubeconfigs."""
         cluster = {"server": API_SERVER, "certificate-authority": str(self.certificate)}
-        identity = {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "bed", "cluster": cluster}],
-            "users": [{"name": user, "user": identity}],
-            "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": user}}],
+            "users": [{"name": "bed", "user": dict(identity)}],
+            "contexts": [{"name": "bed", "context": {"cluster": "bed", "user": "bed"}}],
             "current-context": "bed",
         }
         path.write_text(yaml.safe_dump(document), encoding="utf-8")

@@ -19,7 +19,7 @@ from tests.cluster.bed.site import Site, crds, documents
 
 NAMESPACE = "kserve"
 _MODULE = "github.com/kserve/kserve"
-_ACCOUNT = f"system:serviceaccount:{NAMESPACE}:kserve-controller-manager"
+_ACCOUNT = "kserve-controller-manager"
 _WEBHOOKS = "https://127.0.0.1:9443"
 _RIGHTS = ("service_account", "role", "role_binding", "leader_election_role", "leader_election_role_binding")
 # Standard mode with the Gateway API, instead of Knative.
@@ -60,6 +60,7 @@ def _rights(site: Site, config: Path) -> None:
     settings["data"] |= {key: json.dumps(value) for key, value in _SETTINGS.items()}
     settings["metadata"]["namespace"] = NAMESPACE
     site.apply([*rights, settings], namespace=NAMESPACE)
+    site.sign_in(NAMESPACE, _ACCOUNT)
 
 
 def _manager(site: Site) -> Component:
@@ -75,7 +76,7 @@ def _manager(site: Site) -> Component:
         _both(probes.answers("http://127.0.0.1:18081/readyz"), probes.listens("127.0.0.1", 9443)),
         needs=("kserve-crds", "kserve-rights", "gateway-crds"),
         environment={
-            "KUBECONFIG": site.identity(_ACCOUNT, ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")),
+            "KUBECONFIG": str(site.account(NAMESPACE, _ACCOUNT)),
             "POD_NAMESPACE": NAMESPACE,
             "TMPDIR": str(folder),  # where it looks for its certificate
         },

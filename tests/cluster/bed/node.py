@@ -6,7 +6,7 @@ Invariant: pods get their addresses, mounts and control groups inside the bed's 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.cluster.bed import probes
@@ -34,17 +34,22 @@ state = "/run/containerd"
 """
 
 
-def node(site: Site, archives: Sequence[Path]) -> list[Part]:
-    """In the order of their needs; `archives` are the images that pods may ask for."""
+def node(site: Site, images: Mapping[str, Path]) -> list[Part]:
+    """In the order of their needs; `images` are archives by the names that pods use."""
     return [
         _containerd(site),
-        *(Task(f"image-{path.stem}", _import(path), needs=("containerd",)) for path in archives),
+        *(Task(image_task(name), _import(path), needs=("containerd",)) for name, path in images.items()),
         _kubelet(site),
         _dns_rights(site),
         waiting("node-ready", probes.condition(site.kubectl, f"node/{NODE}", "Ready"), ("kubelet",)),
         _kube_proxy(site),
         _coredns(site),
     ]
+
+
+def image_task(reference: str) -> str:
+    """The name of the part that imports an image."""
+    return f"image-{reference.split('/')[-1].split(':')[0]}"
 
 
 def _containerd(site: Site) -> Component:

@@ -45,6 +45,15 @@ class Site:
         path = self.places.pki / f"{user.replace(':', '-')}.kubeconfig"
         return str(path if path.exists() else self.authority.kubeconfig(path, user, groups))
 
+    def account(self, namespace: str, name: str) -> Path:
+        """The path of a kubeconfig for a service account; `sign_in` writes it."""
+        return self.places.pki / f"{namespace}-{name}.kubeconfig"
+
+    def sign_in(self, namespace: str, name: str) -> None:
+        """Gets the service account, which exists, a token of its own."""
+        token = run(*self.kubectl, "create", "token", name, "--namespace", namespace, "--duration=720h").strip()
+        self.authority.kubeconfig_of(self.account(namespace, name), {"token": token})
+
     def apply(self, documents: Sequence[Any], *, namespace: str = "") -> None:
         """Server-side: KServe's CRDs are too large for the annotation of the other kind. Raises `RuntimeError`."""
         text = "\n---\n".join(json.dumps(one) for one in documents)

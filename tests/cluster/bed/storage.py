@@ -12,7 +12,7 @@ from tests.cluster.bed.site import Site, documents
 
 _MODULE = "github.com/rancher/local-path-provisioner"
 _NAMESPACE = "local-path-storage"
-_ACCOUNT = f"system:serviceaccount:{_NAMESPACE}:local-path-provisioner-service-account"
+_ACCOUNT = "local-path-provisioner-service-account"
 _CLASS = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -38,7 +38,7 @@ def storage(site: Site, helper_image: str) -> list[Part]:
         (
             site.program("local-path-provisioner"),
             "start",
-            f"--kubeconfig={site.identity(_ACCOUNT)}",
+            f"--kubeconfig={site.account(_NAMESPACE, _ACCOUNT)}",
             f"--namespace={_NAMESPACE}",
             f"--config={config}",
             f"--helper-pod-file={helper}",
@@ -47,7 +47,9 @@ def storage(site: Site, helper_image: str) -> list[Part]:
         lambda: "",  # it has no port; that claims are bound shows it at work
         needs=("storage-objects",),
     )
-    return [
-        Task("storage-objects", lambda: site.apply([*objects, _CLASS]), needs=("kube-apiserver",)),
-        provisioner,
-    ]
+
+    def apply() -> None:
+        site.apply([*objects, _CLASS])
+        site.sign_in(_NAMESPACE, _ACCOUNT)
+
+    return [Task("storage-objects", apply, needs=("kube-apiserver",)), provisioner]
