@@ -56,6 +56,8 @@ class Bed:
         return done.stdout
 
     def start_pod(self) -> None:
+        there = lambda: self.run("enter", "kubectl", "get", "serviceaccount", "default").returncode == 0  # noqa: E731
+        wait_until("the namespace has its service account", there)
         self.kubectl("apply", "-f", "-", feed=json.dumps(POD))
         self.kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=60s")
 
