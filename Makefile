@@ -16,10 +16,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 BED := $(PY) -m tests.cluster.bed
 # The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
-CLUSTER := $(if $(KUBECONFIG),$(PY) -m pytest -q -m "cluster and not bed,$(BED) enter $(CURDIR)/$(PY) -m pytest -q -m "cluster)
+CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
 
-.PHONY: help demo tools test test-unit test-slow verify-stats lint format bench lock compile clean
-.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell test-cluster test-cluster-full
+.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,16 +33,18 @@ $(STAMP): requirements.lock pyproject.toml
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
 
-# The contract suites run on a real Redis; on Debian as root it is installed, elsewhere asked for.
-tools:
-	@command -v redis-server >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null; } || \
-	  { echo "tests need redis-server: apt-get install redis-server" >&2; exit 1; }
+# Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
+define needs
+@command -v $(1) >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } || \
+  { echo "$@ needs $(1): apt-get install $(1)" >&2; exit 1; }
+endef
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
 	$(PY) -m pytest -q -m "slow and not live and not cluster"
 
-test-unit: tools $(STAMP) ## the fast part
+test-unit: $(STAMP) ## the fast part
+	$(call needs,redis-server)
 	$(PY) -m pytest -q $(WORKERS) -m "not slow and not live and not cluster"
 
 test-slow: $(STAMP) ## the live part: minutes of recorded visits through real predictors
@@ -63,13 +65,16 @@ cluster-status: $(STAMP) ## each part of the test bed, and the memory it takes
 cluster-shell: $(STAMP) ## a shell inside the test bed, with kubectl
 	$(BED) shell
 
+kind-up: ## the same on kind, for who has Docker: not run in our CI
+	tests/cluster/kind/up.sh
+
 test-cluster: $(STAMP) ## the tests on a cluster: the test bed, or that of KUBECONFIG
 	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
-	$(CLUSTER) and not full" tests/cluster
+	$(CLUSTER)
 
 test-cluster-full: $(STAMP) ## the same with longer load and more repetitions
 	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
-	$(CLUSTER)" tests/cluster
+	$(CLUSTER) --full
 
 verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))
@@ -78,9 +83,12 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of com
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy --package tests.cluster
 	lint-imports
-	$(PY) tests/shape.py serinus components pipelines feature_repo problems
+	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster images
 	$(PY) -m pipelines.compile --check
+	$(call needs,shellcheck)
+	shellcheck .ci/run tests/cluster/kind/up.sh
 
 format: $(STAMP) ## rewrite the code in the house style
 	ruff check --fix .
@@ -96,10 +104,12 @@ bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .s
 compile: $(STAMP) ## write pipelines/compiled/ anew
 	$(PY) -m pipelines.compile
 
-lock: $(STAMP) ## write requirements.lock anew from pyproject.toml: hashes, no addresses
+lock: $(STAMP) ## write requirements.lock anew from pyproject.toml, and the images' locks from it: hashes, no addresses
+	$(PY) -m pip install --quiet --disable-pip-version-check "pip-tools>=7.5"
 	$(PY) -m piptools compile --quiet --strip-extras --generate-hashes --allow-unsafe --extra dev \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header \
 	  --output-file requirements.lock pyproject.toml
+	$(PY) images/locks.py
 
 clean: ## remove the environment and everything that runs wrote
 	rm -rf $(VENV) .serinus

@@ -27,8 +27,8 @@ _WEBHOOK_ASKED: Document = {
 def missing(kube: Kube) -> list[str]:
     """Names of what the cluster lacks; empty when it has everything."""
     try:
-        crds = {one["metadata"]["name"] for one in kube.list("customresourcedefinitions")}
-        classes = kube.list("storageclasses")
+        crds = {one["metadata"]["name"] for one in kube.every("customresourcedefinitions")}
+        classes = kube.every("storageclasses")
     except KubectlFailed as fault:
         return [f"an API server that answers ({fault})"]
     found = [f"{whose} (CRD {name})" for whose, names in CRDS.items() for name in names if name not in crds]

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -86,9 +85,9 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Dumps while what failed is still there."""
-    report: Any = yield
+    report = yield
     if report.failed and _OPEN:
         root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
         folder = folder_of(root, f"{item.nodeid}.{report.when}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.kube import Document, Kube, KubectlFailed
@@ -35,7 +36,7 @@ def dump(kube: Kube, folder: Path) -> None:
     """One file a kind, one a container and its predecessor, `pods.txt` as described, `events.txt` in order of time."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
-        _write(folder / f"{kind}.yaml", lambda kind=kind: kube.run("get", kind, "--output", "yaml"))
+        _write(folder / f"{kind}.yaml", partial(kube.run, "get", kind, "--output", "yaml"))
     _write(folder / "pods.txt", lambda: kube.run("describe", "pods"))
     _write(folder / "events.txt", lambda: kube.run("get", "events", "--sort-by=.lastTimestamp", "--output", "wide"))
     _write(folder / "logs.txt", lambda: _logs(kube, folder))
@@ -49,7 +50,7 @@ def folder_of(root: Path, test: str) -> Path:
 def _logs(kube: Kube, folder: Path) -> str:
     """Writes the logs of all containers; the names of their files."""
     names = []
-    for pod in kube.list("pods"):
+    for pod in kube.every("pods"):
         status = pod.get("status", {})
         for one in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
             for previous in (False, True) if one.get("restartCount") else (False,):

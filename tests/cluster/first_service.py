@@ -74,14 +74,14 @@ def not_ready(kube: Kube) -> str | None:
     job = condition(kube.find("job", JOB), "Complete")
     found = {f"job {JOB}": job} if job else {}
     for kind, wanted in (("inferenceservices", "Ready"), ("deployments", "Available"), ("gateways", "Programmed")):
-        for one in kube.list(kind):
+        for one in kube.every(kind):
             if reason := condition(one, wanted):
                 found[f"{kind} {one['metadata']['name']}"] = reason
     if reason := route_fault(kube.find("httproute", SERVICE)):
         found[f"httproute {SERVICE}"] = reason
     if not found:
         return None
-    return "; ".join([f"{what}: {why}" for what, why in found.items()] + troubles(kube.list("pods")))
+    return "; ".join([f"{what}: {why}" for what, why in found.items()] + troubles(kube.every("pods")))
 
 
 def route_fault(document: Document | None) -> str | None:
@@ -138,7 +138,7 @@ def _fill_store(kube: Kube, copy: Trained, manifests: Path, folder: Path) -> Non
     kube.apply(manifests / "store")
 
     def starting() -> str | None:
-        pods = kube.list("pods", f"app={LOADER}")
+        pods = kube.every("pods", f"app={LOADER}")
         return (condition(pods[0], "Ready") if pods else "no pod") and f"{troubles(pods)}"
 
     wait_until("the store's pod is up", starting, READY_SECONDS)
@@ -153,7 +153,11 @@ def _embedded(copy: Trained, version: int, revision: str) -> Iterator[str]:
     if not online.exists():
         run_serinus(copy.home, "features", "materialize", SERVICE, "--online", str(online))
     port = free_port()
-    changes = {"storage_uri": str(copy.bundle(version)), "online": str(online), "events": str(copy.home / "events")}
+    changes: dict[str, Any] = {
+        "storage_uri": str(copy.bundle(version)),
+        "online": str(online),
+        "events": str(copy.home / "events"),
+    }
     changes |= {"host": "127.0.0.1", "writers": "", "http_port": port, "grpc_port": 0}
     document = json.dumps(settings(version, revision) | changes)
     with (copy.home / f"{revision}.log").open("wb") as log:

@@ -26,7 +26,7 @@ def address(kube: Kube, name: str) -> str | None:
 
 def _port(kube: Kube, name: str, port: int) -> int:
     """The listener's own, or the node's where the address is a node's."""
-    services = kube.within(GATEWAYS).list("services", _OWNER.format(name, kube.namespace))
+    services = kube.within(GATEWAYS).every("services", _OWNER.format(name, kube.namespace))
     for one in (one for service in services for one in service["spec"]["ports"]):
         if one["port"] == port and services[0]["spec"]["type"] == "NodePort":
             return int(one["nodePort"])

@@ -60,7 +60,7 @@ class Kube:
         found: Document = json.loads(self.run("get", kind, name, "--output", "json"))
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[Document]:
+    def every(self, kind: str, selector: str = "") -> list[Document]:
         """Objects of a kind, by label when asked for."""
         chosen = ("--selector", selector) if selector else ()
         items: list[Document] = json.loads(self.run("get", kind, *chosen, "--output", "json"))["items"]
@@ -89,7 +89,7 @@ class Kube:
 
     def pods(self, selector: str) -> list[Document]:
         """Pods by label that are not on their way out."""
-        return [one for one in self.list("pods", selector) if "deletionTimestamp" not in one["metadata"]]
+        return [one for one in self.every("pods", selector) if "deletionTimestamp" not in one["metadata"]]
 
 
 def wait_until(what: str, probe: Probe, seconds: float, every: float = POLL_SECONDS) -> None:

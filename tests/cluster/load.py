@@ -30,6 +30,10 @@ class Ask:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+# The request of a number.
+Asking = Callable[[int], Ask]
+
+
 @dataclass(frozen=True)
 class Reply:
     """What became of a request: `fault` is empty when it was answered with 200. Times are monotonic seconds."""
@@ -54,10 +58,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Plan:
-    """`ask` makes the request of a number; `rate` requests a second, `most` in all."""
+    """`rate` requests a second, `most` in all."""
 
     endpoint: str
-    ask: Callable[[int], Ask]
+    ask: Asking
     rate: float
     most: int
 
@@ -143,6 +147,11 @@ def send_all(plan: Plan) -> list[Reply]:
     load = Load(plan)
     load.start()
     return load.join()
+
+
+def always(ask: Ask) -> Asking:
+    """The same for every number."""
+    return lambda _: ask
 
 
 def failed(replies: list[Reply]) -> list[str]:

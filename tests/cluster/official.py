@@ -6,6 +6,7 @@ Invariant: pytest's command line is not KServe's: it parses whatever command lin
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 _arguments, sys.argv = sys.argv, sys.argv[:1]
 try:
@@ -14,4 +15,11 @@ try:
 finally:
     sys.argv = _arguments
 
-__all__ = ["InferInput", "InferRequest", "InferenceGRPCClient", "InferenceRESTClient", "RESTConfig"]
+
+def parameter(answer: Any, name: str) -> str:
+    """Of an answer of either protocol: gRPC's are wrapped."""
+    found = answer.parameters[name]
+    return str(getattr(found, "string_param", found))
+
+
+__all__ = ["InferInput", "InferRequest", "InferenceGRPCClient", "InferenceRESTClient", "RESTConfig", "parameter"]

@@ -16,8 +16,8 @@ from serinus.core.rollout.words import Arm
 from tests.cluster.conftest import Scale
 from tests.cluster.first_manifests import SERVICE, WEIGHT, route
 from tests.cluster.first_service import FirstService, not_ready
-from tests.cluster.load import CONCURRENCY, Ask, Plan, failed, send_all
-from tests.cluster.official import InferenceGRPCClient, InferenceRESTClient, RESTConfig
+from tests.cluster.load import CONCURRENCY, Ask, Plan, always, failed, send_all
+from tests.cluster.official import InferenceGRPCClient, InferenceRESTClient, RESTConfig, parameter
 from tests.cluster.visits import PREDICT, UNKNOWN, Visit, bucket, of_every_unit, unit_of_bucket, without_bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -59,7 +59,7 @@ def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
 
 
 def test_kserve_makes_no_route_of_its_own(first: FirstService) -> None:
-    assert [one["metadata"]["name"] for one in first.kube.list("httproutes")] == [SERVICE]
+    assert [one["metadata"]["name"] for one in first.kube.every("httproutes")] == [SERVICE]
 
 
 @pytest.mark.parametrize("arm", ["stable", "canary"])
@@ -70,7 +70,7 @@ def test_an_answer_through_the_gateway_is_that_of_the_embedded_predictor(first: 
     plain = 0
     for number, visit in enumerate(asked):
         ask = Ask(PREDICT, visit.instance(request_id=f"same-{arm}-{number}"), {"x-serinus-arm": arm})
-        (reply,) = send_all(Plan(first.endpoint, lambda _, ask=ask: ask, rate=1000, most=1))
+        (reply,) = send_all(Plan(first.endpoint, always(ask), rate=1000, most=1))
         assert not reply.fault
         assert reply.revision == _arms(first)[arm]
         _same(reply.prediction, first.embedded_answer(reply.revision, ask))
@@ -103,8 +103,8 @@ def test_every_bucket_goes_to_its_arm_over_grpc(first: FirstService) -> None:
     async def ask(client: InferenceGRPCClient, number: int) -> str:
         request = few[number % len(few)].v2(f"grpc-{number}", unit_of_bucket()[number])
         answer = await client.infer(request, headers=list(bucket(number).items()))
-        assert '"bucket": "ok"' in answer.parameters["flags"]
-        return str(answer.parameters["revision"])
+        assert '"bucket": "ok"' in parameter(answer, "flags")
+        return parameter(answer, "revision")
 
     async def ask_all() -> list[str]:
         async with InferenceGRPCClient(_host(first), retries=0) as client:
@@ -126,7 +126,7 @@ def test_a_forced_arm_goes_before_any_bucket_over_rest_and_grpc(first: FirstServ
                 await client.infer(first.visits[0].v2(f"forced-{n}"), headers=list(one.items()))
                 for n, one in enumerate(headers)
             ]
-        return [str(one.parameters["revision"]) for one in answers]
+        return [parameter(one, "revision") for one in answers]
 
     replies = send_all(
         Plan(first.endpoint, lambda n: Ask(PREDICT, first.visits[0].instance(), headers[n]), rate=50, most=len(headers))
@@ -170,7 +170,7 @@ def test_the_official_clients_get_the_embedded_answer_in_every_protocol(first: F
         assert items == [one["item"] for one in expected["items"]]
         wanted = [one["probability"] for one in expected["items"]]
         np.testing.assert_allclose(outputs["probabilities"], wanted, rtol=0, atol=TOLERANCE)
-        assert answer.parameters["revision"] == expected["revision"]
+        assert parameter(answer, "revision") == expected["revision"]
         assert answer.id == "official"
 
 

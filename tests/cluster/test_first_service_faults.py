@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.cluster.event_log import exposures, lost
 from tests.cluster.first_manifests import GATEWAY, SERVICE, WEIGHT, route
 from tests.cluster.first_service import FirstService, route_fault
 from tests.cluster.kube import Document, Kube, condition, wait_until
-from tests.cluster.load import Ask, Load, Plan, Reply, failed, loading
+from tests.cluster.load import Ask, Asking, Load, Plan, Reply, failed, loading
 from tests.cluster.visits import PREDICT, Visit, bucket, unit_of_bucket, without_bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -43,7 +44,7 @@ def _patch(first: FirstService, wanted: Route) -> float:
     return time.monotonic()
 
 
-def _with_and_without_bucket(visits: list[Visit]) -> object:
+def _with_and_without_bucket(visits: list[Visit]) -> Asking:
     def ask(number: int) -> Ask:
         visit, at = visits[number % len(visits)], number % 1_000
         if number % 2:
@@ -69,7 +70,7 @@ def test_an_old_arm_is_left_within_a_second_of_the_patch_and_nothing_fails(first
     ]
     with _weights(first), loading(Plan(first.endpoint, _with_and_without_bucket(first.visits), RATE, MOST)) as load:
         for wanted, old, new in turns * scale.repeats:
-            load.wait_for("the old arm answers", lambda one, old=old: one.revision == old, 30)
+            load.wait_for("the old arm answers", partial(_by, old), 30)
             _steadily(load)
             patched = _patch(first, wanted)
             _steadily(load, AFTER_PATCH_SECONDS + STEADY_SECONDS)
@@ -180,6 +181,10 @@ def _answer(first: FirstService, visit: Visit) -> Reply:
     return reply
 
 
+def _by(revision: str, reply: Reply) -> bool:
+    return reply.revision == revision
+
+
 def _has_features(reply: Reply) -> bool:
     return not reply.flags.get("features_unavailable") and reply.flags.get("cold_start") is False
 
@@ -190,7 +195,7 @@ def _down(kube: Kube, name: str, how: str) -> None:
         kube.execute(f"{name}-0", "sh", "-c", KILL_REDIS)
         return
     kube.scale("statefulset", name, 0)
-    wait_until(f"{name} is stopped", lambda: "it has a pod" if kube.list("pods", f"app={name}") else None, 60.0)
+    wait_until(f"{name} is stopped", lambda: "it has a pod" if kube.every("pods", f"app={name}") else None, 60.0)
 
 
 def _up(kube: Kube, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from serinus.client.bucket import BUCKETS, bucket_of
 from serinus.replay.recording import read_recording
 from tests.cluster.first_manifests import SALT, SERVICE
-from tests.cluster.load import Ask
+from tests.cluster.load import Ask, Asking
 from tests.cluster.official import InferInput, InferRequest
 
 AS_OF = "2011-12-10T10:00:00"
@@ -46,7 +46,9 @@ def recorded_visits(folder: Path, count: int) -> list[Visit]:
     recording = read_recording(folder, SERVICE)
     asked = recording.requests.drop_duplicates("entity", keep="last").tail(count)
     items = recording.rows[recording.rows["request"].isin(asked.index)].groupby("request")["item"].agg(tuple)
-    return [Visit(row.entity, items.loc[number]) for number, row in zip(asked.index, asked.itertuples(), strict=True)]
+    return [
+        Visit(str(row.entity), items.loc[number]) for number, row in zip(asked.index, asked.itertuples(), strict=True)
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +67,7 @@ def bucket(number: int) -> dict[str, str]:
     return {"x-serinus-bucket": f"{number:03d}"}
 
 
-def without_bucket(visits: Sequence[Visit], name: str = "") -> Any:
+def without_bucket(visits: Sequence[Visit], name: str = "") -> Asking:
     """The request of each number in turn, under ids of its own when `name` is given."""
 
     def ask(number: int) -> Ask:
@@ -75,7 +77,7 @@ def without_bucket(visits: Sequence[Visit], name: str = "") -> Any:
     return ask
 
 
-def of_every_unit(visits: Sequence[Visit], name: str) -> Any:
+def of_every_unit(visits: Sequence[Visit], name: str) -> Asking:
     """As `without_bucket`, with a unit for each bucket in turn and its header."""
 
     def ask(number: int) -> Ask:

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from tests.cluster.bed.images import build_images
-
 from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.gateway import CLASS
+from tests.cluster.bed.images import build_images
 from tests.cluster.bed.parts import last_lines
 from tests.cluster.bed.places import Places, places
 from tests.cluster.bed.plan import Plan

