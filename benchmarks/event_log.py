@@ -1,9 +1,10 @@
 """Acknowledged events a second, and a log to KPI rows with its memory: `python benchmarks/event_log.py [--quick]`.
 
-Writing: batches as the predictor and the collector make them, each on disk before the next, against SQLite and against
-a file of JSON lines. Reading: 1 M exposures of 100 items and 100 k outcomes to the KPI rows of retail's card, from
-scratch and after one more segment, against DuckDB on the same files. Every reduction is a process of its own, whose
-peak memory and CPU time are taken; KPI rows must be equal.
+Writing (alone with `--writing`): batches as the predictor and the collector make them, each on disk before the next, to
+files and to Redis Streams, against SQLite and against a file of JSON lines; and how fast a collector moves them out of
+Redis. Reading: 1 M exposures of 100 items and 100 k outcomes to the KPI rows of retail's card, from scratch and after
+one more segment, against DuckDB on the same files. Every reduction is a process of its own, whose peak memory and CPU
+time are taken; KPI rows must be equal.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from _bench import finish, timed
 from _log_data import DAY, OUTCOME_ROWS, REQUEST_ROWS, Size, fill, happened, one_more, shown
 from _log_peers import JsonSink, SqliteSink, duckdb_rows
+from _log_redis import redis_sink
 
 from serinus.core.events import Event, Stream
 from serinus.evidence.log import Segment
@@ -61,28 +63,33 @@ def main(arguments: list[str]) -> None:
     quick = "--quick" in arguments
     notes: dict[str, object] = {}
     rows = [row for write in WRITES for row in acknowledged(*write, 5 if quick else 1, notes)]
-    with tempfile.TemporaryDirectory() as folder:
-        rows += reduced(Path(folder), QUICK if quick else FULL, notes)
+    if "--writing" not in arguments:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += reduced(Path(folder), QUICK if quick else FULL, notes)
     finish("event_log", rows, notes)
 
 
 def acknowledged(who: str, size: int, batches: int, shorter: int, notes: dict[str, object]) -> Rows:
-    """Microseconds an event until its batch is on disk; the three logs take turns, and must hold the same rows."""
+    """Microseconds an event until its batch is on disk; the four logs take turns, and must hold the same rows."""
     work = [batch_of(who, size)] * max(batches // shorter, 2)
-    spent = dict.fromkeys(SINKS, 0.0)
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, redis_sink(Path(home) / "redis") as on_redis:
         folders = {name: Path(home) / name for name in SINKS}
         for folder in folders.values():
             folder.mkdir()
-        sinks = {name: kind(folders[name]) for name, kind in SINKS.items()}
+        sinks = {name: kind(folders[name]) for name, kind in SINKS.items()} | {"redis": on_redis}
+        spent = dict.fromkeys(sinks, 0.0)
         for batch in work:
             for name, sink in sinks.items():
                 spent[name] += timed(partial(write, sink, batch))[1]
         check_same_rows(sinks, [stream for stream, _ in work[0]])
+        moved, took = timed(partial(on_redis.drained, Path(home) / "drained"))
     case, events = f"{who}, {size:,} a batch", size * len(work)
+    assert moved == events * len(work[0])
     notes[f"{case}, acknowledged events/s"] = ", ".join(f"{name} {events / one:,.0f}" for name, one in spent.items())
+    notes[f"{case}, events/s moved from redis to files"] = f"{events / took:,.0f}"
     each = {name: 1e6 * one / events for name, one in spent.items()}
-    return [(case, f"us an event, against {peer}", each["ours"], each[peer]) for peer in ("sqlite", "json")]
+    pairs = [(mine, peer) for mine in ("ours", "redis") for peer in ("sqlite", "json")]
+    return [(case, f"us an event, {mine} against {peer}", each[mine], each[peer]) for mine, peer in pairs]
 
 
 def batch_of(who: str, size: int) -> Batch:
@@ -104,7 +111,7 @@ def check_same_rows(sinks: dict[str, Any], streams: list[Stream]) -> None:
         log = sinks["ours"]
         held = pa.concat_tables([log.read(one) for one in log.segments(stream)])
         ours = [list(row.values()) for row in held.to_pylist()]
-        assert ours == sinks["sqlite"].rows(stream) == sinks["json"].rows(stream)
+        assert all(ours == sinks[one].rows(stream) for one in ("redis", "sqlite", "json"))
 
 
 def reduced(folder: Path, size: Size, notes: dict[str, object]) -> Rows:

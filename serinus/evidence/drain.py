@@ -43,7 +43,7 @@ class DrainSettings:
 
     every: float = 1.0
     longest: float = 10.0
-    segment_bytes: int = 16 << 20
+    segment_bytes: int = 8 << 20
 
 
 class Drain:

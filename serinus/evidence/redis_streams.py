@@ -28,8 +28,8 @@ DURABLE = {
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
 }
-# Entries hold up to some MB each, and most a few KB.
-_PAGE = 16
+# Entries hold up to some MB each, and most a few KB: a page of the largest must fit into a small collector.
+_PAGE = 4
 
 
 class _NotDurable(redis.RedisError):
