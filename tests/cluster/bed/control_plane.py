@@ -65,6 +65,7 @@ def _api_server(site: Site) -> Component:
             f"--kubelet-certificate-authority={authority.certificate}",
             f"--kubelet-client-certificate={to_kubelet.certificate}",
             f"--kubelet-client-key={to_kubelet.key}",
+            "--kubelet-preferred-address-types=InternalIP",  # nobody here resolves a node's name
             f"--service-account-issuer={_ISSUER}",
             f"--service-account-key-file={tokens.certificate}",
             f"--service-account-signing-key-file={tokens.key}",
