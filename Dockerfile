@@ -61,6 +61,8 @@ LABEL org.opencontainers.image.title="serinus predictor" \
       org.opencontainers.image.description="Serves one model version: KServe's protocols, features from Feast's online layout"
 COPY --from=predictor-libraries /opt/serinus /opt/serinus
 COPY --from=code /app /app
+# It starts: without settings it says so and ends with 2.
+RUN python -m serinus.wiring.serve '{}' 2>/dev/null; test $? = 2
 EXPOSE 8080 8081
 ENTRYPOINT ["python", "-m", "serinus.wiring.serve"]
 
@@ -69,7 +71,8 @@ LABEL org.opencontainers.image.title="serinus operator" \
       org.opencontainers.image.description="Collects outcomes and exposures into the event log"
 COPY --from=operator-libraries /opt/serinus /opt/serinus
 COPY --from=code /app /app
-EXPOSE 8080
+RUN python -m serinus.wiring.collect '{}' 2>/dev/null; test $? = 2
+EXPOSE 8090
 ENTRYPOINT ["python", "-m", "serinus.wiring.collect"]
 
 # The one image of all KFP components (components/image.py), and the command line in a cluster.
@@ -79,4 +82,5 @@ LABEL org.opencontainers.image.title="serinus pipeline" \
 COPY --from=pipeline-libraries /opt/serinus /opt/serinus
 COPY --from=project /app /app
 ENV SERINUS_PROJECT=/app SERINUS_PROFILE=cluster
+RUN serinus problem check retail >/dev/null
 ENTRYPOINT ["serinus"]

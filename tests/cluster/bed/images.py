@@ -6,12 +6,14 @@ not made again. `python -m tests.cluster.bed.images PROGRAM=PATH...` makes all a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ _ENVOY = "docker.io/envoyproxy/envoy:distroless-v1.38.3"
 _HELPER = "docker.io/library/busybox:1.36"
 _REDIS = "docker.io/library/redis:7"
 _BUILT_WITH = ("Dockerfile", ".dockerignore", "images", "serinus")
+_KEPT = 3
 _PROJECT = ("components", "feature_repo", "pipelines", "problems", "serinus.toml")
 _TARGETS = {"predictor": (), "operator": (), "pipeline": _PROJECT}
 
@@ -94,19 +97,22 @@ def recipes(programs: Mapping[str, Path]) -> list[Recipe]:
     return [*own, *others]
 
 
-def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> Iterator[Image]:
+def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> list[Image]:
     """The images of `wanted`, from `folder` or made there."""
     folder.mkdir(parents=True, exist_ok=True)
     base_key = content([standins.base_description()])
-    with Buildah(folder / "storage") as buildah:
-        for recipe in wanted:
-            archive = folder / f"{recipe.short}-{content([base_key, recipe.reference, *recipe.made_of])}.tar"
-            if not _facts(archive).exists():
-                began = time.monotonic()
-                _make(buildah, recipe, _base(buildah, base_key, say), archive)
-                say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
-            name, tag = recipe.reference.rsplit(":", 1)
-            yield Image(name, tag, archive, **json.loads(_facts(archive).read_bytes()))
+    archives = {
+        folder / f"{recipe.short}-{content([base_key, recipe.reference, *recipe.made_of])}.tar": recipe
+        for recipe in wanted
+    }
+    if not all(_facts(archive).exists() for archive in archives):
+        with _alone(folder), Buildah(folder / "storage") as buildah:
+            for archive, recipe in archives.items():
+                if not _facts(archive).exists():
+                    began = time.monotonic()
+                    _make(buildah, recipe, _base(buildah, base_key, say), archive)
+                    say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
+    return [_read(archive, recipe.reference) for archive, recipe in archives.items()]
 
 
 def content(parts: Iterable[str | Path]) -> str:
@@ -136,11 +142,29 @@ def _make(buildah: Buildah, recipe: Recipe, base: str, archive: Path) -> None:
         "unpacked_bytes": buildah.unpacked_bytes(recipe.reference),
         "digest": buildah.push(recipe.reference, archive),
     }
-    # Its facts come last: an archive without them does not count. Those of earlier contents are of no more use.
+    # Its facts come last: an archive without them does not count.
     _facts(archive).write_text(json.dumps(facts), encoding="utf-8")
-    for old in {*archive.parent.glob(f"{recipe.short}-*")} - {archive, _facts(archive)}:
-        if old.stem[: -len(content([])) - 1] == recipe.short:
-            old.unlink()
+    _forget(archive.parent.glob(f"{recipe.short}-{'?' * len(content([]))}.tar"))
+
+
+def _forget(archives: Iterable[Path]) -> None:
+    """All but the newest: a running bed, or another checkout, may use one of an earlier content."""
+    for old in sorted(archives, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        _facts(old).unlink(missing_ok=True)
+        old.unlink()
+
+
+def _read(archive: Path, reference: str) -> Image:
+    name, tag = reference.rsplit(":", 1)
+    return Image(name, tag, archive, **json.loads(_facts(archive).read_bytes()))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two that build would unmount each other's layers."""
+    with (folder / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _facts(archive: Path) -> Path:
