@@ -17,13 +17,6 @@ NAMESPACE = "envoy-gateway-system"
 CLASS = "envoy"
 _MODULE = "github.com/envoyproxy/gateway"
 _GATEWAY_API = "sigs.k8s.io/gateway-api"
-# A cluster address is all that tests need, and no load balancer is here to give another.
-_PROXY = {
-    "apiVersion": "gateway.envoyproxy.io/v1alpha1",
-    "kind": "EnvoyProxy",
-    "metadata": {"name": "bed", "namespace": NAMESPACE},
-    "spec": {"provider": {"type": "Kubernetes", "kubernetes": {"envoyService": {"type": "ClusterIP"}}}},
-}
 _CLASS = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",
@@ -73,7 +66,6 @@ def _install(site: Site, envoy_image: str) -> None:
         site.program("helm"),
         *("upgrade", "--install", "eg", str(chart), "--namespace", NAMESPACE, "--create-namespace"),
         *("--skip-crds", "--wait", "--timeout", "120s"),
-        *("--set", f"global.images.envoyProxy.image={envoy_image}"),
         *("--set", "deployment.envoyGateway.resources.requests.cpu=10m"),
         environment=os.environ
         | {
@@ -83,4 +75,15 @@ def _install(site: Site, envoy_image: str) -> None:
             "HELM_DATA_HOME": str(site.places.run / "helm"),
         },
     )
-    site.apply([_PROXY, _CLASS])
+    site.apply([_proxy(envoy_image), _CLASS])
+
+
+def _proxy(image: str) -> dict[str, object]:
+    """A cluster address is all that tests need, and no load balancer is here to give another."""
+    envoy = {"envoyService": {"type": "ClusterIP"}, "envoyDeployment": {"container": {"image": image}}}
+    return {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "EnvoyProxy",
+        "metadata": {"name": "bed", "namespace": NAMESPACE},
+        "spec": {"provider": {"type": "Kubernetes", "kubernetes": envoy}},
+    }
