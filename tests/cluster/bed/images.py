@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.bed import standins
-from tests.cluster.bed.buildah import Buildah
+from tests.cluster.bed.buildah import Buildah, BuildFailed
 from tests.cluster.bed.gateway import gateway_image
 from tests.cluster.bed.node import PAUSE_IMAGE
 from tests.cluster.bed.places import HERE, REPOSITORY, places
@@ -76,6 +76,10 @@ class Recipe:
         """For file names."""
         return self.reference.split("/")[-1].split(":")[0]
 
+    def archive(self, base_key: str) -> str:
+        """The file's name, by content."""
+        return f"{self.short}-{content([base_key, self.reference, *self.made_of])}.tar"
+
 
 def build_images(cache: Path, programs: Mapping[str, Path], say: Say) -> Images:
     """All images; those that `cache` does not have are made. `programs` has the binaries envoy-gateway and pause."""
@@ -98,19 +102,16 @@ def recipes(programs: Mapping[str, Path]) -> list[Recipe]:
 
 
 def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> list[Image]:
-    """The images of `wanted`, from `folder` or made there."""
+    """The images of `wanted`, from `folder` or made there. Raises `BuildFailed`, also when sources change meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     base_key = content([standins.base_description()])
-    archives = {
-        folder / f"{recipe.short}-{content([base_key, recipe.reference, *recipe.made_of])}.tar": recipe
-        for recipe in wanted
-    }
+    archives = {folder / recipe.archive(base_key): recipe for recipe in wanted}
     if not all(_facts(archive).exists() for archive in archives):
         with _alone(folder), Buildah(folder / "storage") as buildah:
             for archive, recipe in archives.items():
                 if not _facts(archive).exists():
                     began = time.monotonic()
-                    _make(buildah, recipe, _base(buildah, base_key, say), archive)
+                    _make(buildah, recipe, base_key, archive, say)
                     say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
     return [_read(archive, recipe.reference) for archive, recipe in archives.items()]
 
@@ -136,8 +137,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _make(buildah: Buildah, recipe: Recipe, base: str, archive: Path) -> None:
-    recipe.build(buildah, recipe.reference, base)
+def _make(buildah: Buildah, recipe: Recipe, base_key: str, archive: Path, say: Say) -> None:
+    recipe.build(buildah, recipe.reference, _base(buildah, base_key, say))
+    if recipe.archive(base_key) != archive.name:
+        raise BuildFailed(f"the sources of {recipe.reference} changed while it was built: build it again")
     facts = {
         "unpacked_bytes": buildah.unpacked_bytes(recipe.reference),
         "digest": buildah.push(recipe.reference, archive),

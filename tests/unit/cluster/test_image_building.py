@@ -75,7 +75,7 @@ def test_an_image_that_the_cache_has_is_not_built(tmp_path: Path, monkeypatch: p
         raise AssertionError("built")
 
     recipe = Recipe("docker.io/x/one:dev", ("v1",), build_it)
-    archive = tmp_path / f"one-{content([content(['base']), recipe.reference, 'v1'])}.tar"
+    archive = tmp_path / recipe.archive(content(["base"]))
     archive.with_suffix(".json").write_text(json.dumps({"unpacked_bytes": 7, "digest": "sha256:0"}))
     (image,) = build([recipe], tmp_path, print)
     assert image == Image("docker.io/x/one", "dev", archive, 7, "sha256:0")
