@@ -79,6 +79,10 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     _OPEN.add(name)
     try:
         yield cluster.within(name)
+    except BaseException:
+        # It failed to come up: the namespace is gone before pytest tells of it.
+        _dump_open(f"{test}.setup")
+        raise
     finally:
         _OPEN.discard(name)
         cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
@@ -89,9 +93,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Dumps while what failed is still there."""
     report = yield
     if report.failed and _OPEN:
-        root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
-        folder = folder_of(root, f"{item.nodeid}.{report.when}")
-        for name in [*_OPEN, GATEWAYS]:
-            dump(Kube(name), folder / name)
+        folder = _dump_open(f"{item.nodeid}.{report.when}")
         report.sections.append(("cluster", f"objects and logs are in {folder}"))
     return report
+
+
+def _dump_open(test: str) -> Path:
+    """The folder with a dump of every namespace that is open, and of that of the gateways."""
+    root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
+    folder = folder_of(root, test)
+    for name in [*_OPEN, GATEWAYS]:
+        dump(Kube(name), folder / name)
+    return folder
