@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.cluster.kube import Kube
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
 _OPEN: set[str] = set()
+_FIGURES = pytest.StashKey[list[str]]()
 _RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
 
@@ -37,6 +38,26 @@ class Scale:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="Longer load and more repetitions on the cluster.")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells what was measured; shown at the end of the run. No figure of time decides a test."""
+
+    def tell(text: str) -> None:
+        request.config.stash[_FIGURES].append(f"{request.node.name}: {text}")
+
+    return tell
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = list[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_FIGURES]:
+        terminalreporter.section("measured")
+        terminalreporter.write("\n".join(config.stash[_FIGURES]) + "\n")
 
 
 @pytest.fixture(scope="session")
