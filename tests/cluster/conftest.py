@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.cluster.kube import Kube
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
 _OPEN: set[str] = set()
+_FIGURES = pytest.StashKey[list[str]]()
 _RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
 
@@ -37,6 +38,26 @@ class Scale:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="Longer load and more repetitions on the cluster.")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells what was measured; shown at the end of the run. No figure of time decides a test."""
+
+    def tell(text: str) -> None:
+        request.config.stash[_FIGURES].append(f"{request.node.name}: {text}")
+
+    return tell
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = list[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_FIGURES]:
+        terminalreporter.section("measured")
+        terminalreporter.write("\n".join(config.stash[_FIGURES]) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +100,10 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     _OPEN.add(name)
     try:
         yield cluster.within(name)
+    except BaseException:
+        # It failed to come up: the namespace is gone before pytest tells of it.
+        _dump_open(f"{test}.setup")
+        raise
     finally:
         _OPEN.discard(name)
         cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
@@ -89,9 +114,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Dumps while what failed is still there."""
     report = yield
     if report.failed and _OPEN:
-        root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
-        folder = folder_of(root, f"{item.nodeid}.{report.when}")
-        for name in [*_OPEN, GATEWAYS]:
-            dump(Kube(name), folder / name)
+        folder = _dump_open(f"{item.nodeid}.{report.when}")
         report.sections.append(("cluster", f"objects and logs are in {folder}"))
     return report
+
+
+def _dump_open(test: str) -> Path:
+    """The folder with a dump of every namespace that is open, and of that of the gateways."""
+    root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
+    folder = folder_of(root, test)
+    for name in [*_OPEN, GATEWAYS]:
+        dump(Kube(name), folder / name)
+    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -14,6 +14,7 @@ from serinus.rollout.http_route import Parent, http_route
 from tests.cluster.conftest import Scale
 from tests.cluster.event_log import exposures, lost
 from tests.cluster.first_manifests import GATEWAY, SERVICE, WEIGHT, route
+from tests.cluster.first_parts import PAUSE_SECONDS
 from tests.cluster.first_service import FirstService, route_fault
 from tests.cluster.kube import Document, Kube, condition, wait_until
 from tests.cluster.load import Ask, Asking, Load, Plan, Reply, failed, loading
@@ -60,7 +61,9 @@ def _steadily(load: Load, seconds: float = STEADY_SECONDS) -> None:
     load.wait_for(f"an answer {seconds:.0f} s later", lambda one: one.began >= until, seconds + 30)
 
 
-def test_an_old_arm_is_left_within_a_second_of_the_patch_and_nothing_fails(first: FirstService, scale: Scale) -> None:
+def test_an_old_arm_is_left_within_a_second_of_the_patch_and_nothing_fails(
+    first: FirstService, scale: Scale, figure: Callable[[str], None]
+) -> None:
     """All weight to the canary, and back; requests with and without a bucket."""
     plain = route([first.stable, first.canary])
     all_canary = plain.model_copy(update={"weight": 100, "hold_back": 0})
@@ -81,12 +84,17 @@ def test_an_old_arm_is_left_within_a_second_of_the_patch_and_nothing_fails(first
                 default=0.0,
             )
             assert late <= AFTER_PATCH_SECONDS
+            figure(f"the old arm's last request began {1_000 * late:.0f} ms after the patch")
         replies = load.stop()
     assert not failed(replies)
     assert {one.revision for one in replies} == {first.stable, first.canary}
+    figure(f"{len(replies)} requests, none failed")
 
 
-def test_a_pod_that_is_deleted_under_load_fails_no_request(first: FirstService, scale: Scale) -> None:
+def test_a_pod_that_is_deleted_under_load_fails_no_request(
+    first: FirstService, scale: Scale, figure: Callable[[str], None]
+) -> None:
+    """It goes on answering for its pause, in which the gateway leaves it; then another one is there."""
     selector = f"serving.kserve.io/inferenceservice={first.stable}"
     with loading(Plan(first.endpoint, without_bucket(first.visits), RATE, MOST)) as load:
         for _ in range(2 * scale.repeats):
@@ -94,23 +102,21 @@ def test_a_pod_that_is_deleted_under_load_fails_no_request(first: FirstService, 
             pods = _ready(first.kube, selector)
             assert len(pods) == 2
             gone = pods[0]["metadata"]["name"]
+            deleted = time.monotonic()
             first.kube.run("delete", "pod", gone, "--wait=false")
-
-            def unfinished(gone: str = gone) -> str | None:
-                if first.kube.find("pod", gone) is not None:
-                    return f"{gone} is still there"
-                return None if len(_ready(first.kube, selector)) == 2 else "its successor is not ready"
-
-            wait_until("the pod is replaced", unfinished, RESTART_SECONDS)
+            wait_until(f"{gone} is gone", partial(_there, first.kube, gone), RESTART_SECONDS)
+            assert time.monotonic() - deleted >= PAUSE_SECONDS, "it went without its pause"
+            wait_until("its successor is ready", lambda: _fewer(first.kube, selector, 2), RESTART_SECONDS)
         _steadily(load)
         replies = load.stop()
     assert not failed(replies)
     assert sum(one.revision == first.stable for one in replies) > len(replies) / 2
+    figure(f"{len(replies)} requests while {2 * scale.repeats} pods went, none failed")
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_without_its_features_it_answers_with_defaults_and_then_recovers(
-    first: FirstService, scale: Scale, how: str
+    first: FirstService, scale: Scale, figure: Callable[[str], None], how: str
 ) -> None:
     known = _known(first)
     before = _answer(first, known)
@@ -134,11 +140,12 @@ def test_without_its_features_it_answers_with_defaults_and_then_recovers(
     assert all(_has_features(one) or one in without for one in replies)
     assert _has_features(replies[-1])
     assert _answer(first, known).prediction["items"] == before.prediction["items"]
+    figure(f"{len(replies)} requests, none failed, {len(without)} answered with defaults")
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_without_its_event_log_it_answers_and_every_exposure_comes_later(
-    first: FirstService, scale: Scale, how: str
+    first: FirstService, scale: Scale, figure: Callable[[str], None], how: str
 ) -> None:
     lost_before = lost(exposures(first.kube))
     name = f"events-{how}-{time.time_ns()}"
@@ -165,6 +172,7 @@ def test_without_its_event_log_it_answers_and_every_exposure_comes_later(
         # What is lost must be counted by the log itself.
         assert lost(exposures(first.kube)) - lost_before >= len(missing), f"{len(missing)} are lost without a gap"
     assert len(told) > 100
+    figure(f"{len(told)} requests, none failed, {len(missing)} exposures lost")
 
 
 def _known(first: FirstService) -> Visit:
@@ -201,10 +209,16 @@ def _down(kube: Kube, name: str, how: str) -> None:
 def _up(kube: Kube, name: str) -> None:
     kube.scale("statefulset", name, 1)
 
-    def starting() -> str | None:
-        return None if len(_ready(kube, f"app={name}")) == 1 else "it is not ready"
+    wait_until(f"{name} is up", lambda: _fewer(kube, f"app={name}", 1), RESTART_SECONDS)
 
-    wait_until(f"{name} is up", starting, RESTART_SECONDS)
+
+def _there(kube: Kube, pod: str) -> str | None:
+    return "it is still there" if kube.find("pod", pod) is not None else None
+
+
+def _fewer(kube: Kube, selector: str, wanted: int) -> str | None:
+    found = len(_ready(kube, selector))
+    return None if found == wanted else f"{found} of {wanted} are ready"
 
 
 def _ready(kube: Kube, selector: str) -> list[Document]:
