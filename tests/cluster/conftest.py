@@ -55,9 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.stash[_FIGURES]:
+    figures = config.stash[_FIGURES]
+    if figures:
         terminalreporter.section("measured")
-        terminalreporter.write("\n".join(config.stash[_FIGURES]) + "\n")
+        terminalreporter.write("\n".join(figures) + "\n")
 
 
 @pytest.fixture(scope="session")

@@ -79,12 +79,9 @@ def test_an_old_arm_is_left_within_a_second_of_the_patch_and_nothing_fails(
             _steadily(load, AFTER_PATCH_SECONDS + STEADY_SECONDS)
             since = [one for one in load.replies if one.began > patched + AFTER_PATCH_SECONDS]
             assert {one.revision for one in since} == {new}
-            late = max(
-                (one.began - patched for one in load.replies if one.revision == old and one.began > patched),
-                default=0.0,
-            )
+            late = max(one.began - patched for one in load.replies if one.revision == old)
             assert late <= AFTER_PATCH_SECONDS
-            figure(f"the old arm's last request began {1_000 * late:.0f} ms after the patch")
+            figure(f"the old arm's last request began {1_000 * late:.0f} ms after the patch came back")
         replies = load.stop()
     assert not failed(replies)
     assert {one.revision for one in replies} == {first.stable, first.canary}

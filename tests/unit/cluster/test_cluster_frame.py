@@ -194,4 +194,4 @@ def test_a_wait_for_a_reply_ends_with_the_load(endpoint: str) -> None:
 
 
 def test_nobody_there_is_a_failed_request() -> None:
-    assert "ConnectError" in failed(send_all(Plan("http://127.0.0.1:9", _ask, rate=100, most=1)))[0]
+    assert "ConnectionRefusedError" in failed(send_all(Plan("http://127.0.0.1:9", _ask, rate=100, most=1)))[0]
