@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.cluster.bed import control_groups, namespaces
+from tests.cluster.bed.buildah import BuildFailed
 from tests.cluster.bed.gateway import CLASS
 from tests.cluster.bed.images import build_images
 from tests.cluster.bed.parts import last_lines
@@ -53,12 +54,18 @@ def main() -> int:
     asked = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("the bed needs root: it makes namespaces, mounts and links")
-    actions = {"down": _down, "status": _status, "build": _build, "shell": _shell}
-    if asked.command == "up":
-        return _up(places(), asked.rest)
-    if asked.command == "enter":
-        return _enter(places(), asked.rest)
-    return actions[asked.command](places())
+    try:
+        return _done_as(asked.command, asked.rest)
+    except (BuildFailed, LookupError, RuntimeError, subprocess.CalledProcessError) as fault:
+        return _fail("the bed cannot be made:", [str(fault)])
+
+
+def _done_as(command: str, rest: list[str]) -> int:
+    if command == "up":
+        return _up(places(), rest)
+    if command == "enter":
+        return _enter(places(), rest)
+    return {"down": _down, "status": _status, "build": _build, "shell": _shell}[command](places())
 
 
 def _up(where: Places, wanted: list[str]) -> int:
@@ -69,8 +76,9 @@ def _up(where: Places, wanted: list[str]) -> int:
             if left:
                 return _fail("something of an earlier bed is left:", left)
             plan = replace(_plan(where), wanted=tuple(wanted))
-            where.logs.mkdir(parents=True)
+            where.run.mkdir(parents=True, exist_ok=True)
             plan.write()
+            where.logs.mkdir()
             namespaces.launch(where)
         code = _follow(where)
     _say(f"{'up' if code == 0 else 'not up'} after {time.monotonic() - began:.0f} s; KUBECONFIG={where.kubeconfig}")
@@ -79,6 +87,7 @@ def _up(where: Places, wanted: list[str]) -> int:
 
 def _plan(where: Places) -> Plan:
     _install()
+    control_groups.require()
     programs = build_programs(where.programs, _say)
     images = build_images(where.cache, programs, _say)
     return Plan(where, programs, images.archives, images.envoy, images.helper)
@@ -145,9 +154,9 @@ def _in_bed(where: Places, command: list[str], *, wholly: bool) -> int:
         prefix = namespaces.entering(where, wholly=wholly)
     except LookupError as fault:
         return _fail(str(fault), [])
-    kubectl = json.loads((where.run / "plan.json").read_bytes())["programs"]["kubectl"]
-    path = f"{os.path.dirname(kubectl)}:{os.environ['PATH']}"  # noqa: PTH120
-    environment = os.environ | {"KUBECONFIG": str(where.kubeconfig), "PATH": path}
+    programs = Plan.read(where.run).programs
+    path = [*(str(programs[name].parent) for name in ("kubectl", "helm")), os.environ["PATH"]]
+    environment = os.environ | {"KUBECONFIG": str(where.kubeconfig), "PATH": ":".join(path)}
     return subprocess.run((*prefix, *command), env=environment, check=False).returncode
 
 

@@ -12,6 +12,15 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup")
 
 
+def require() -> None:
+    """Raises `LookupError` on a machine with version 2 alone, on which neither the bed nor its counts would work."""
+    if (_ROOT / "cgroup.controllers").exists():
+        raise LookupError(
+            "the bed needs control groups of version 1 (boot with systemd.unified_cgroup_hierarchy=0); "
+            "this machine has version 2 alone"
+        )
+
+
 def folders(group: str) -> list[Path]:
     """In all hierarchies, made or not."""
     return [one / group for one in sorted(_ROOT.iterdir()) if (one / "cgroup.procs").exists()]
