@@ -155,7 +155,7 @@ def test_down_leaves_nothing_after_a_kill(bed: Bed, victim: str) -> None:
 @pytest.mark.parametrize("after", ["plan.json", "status.json", "kubelet.yaml"])
 def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str) -> None:
     script = subprocess.Popen(bed.command("up", *PARTS), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
-    wait_until(after, (bed.places.run / after).exists)
+    wait_until(after, (bed.places.run / after).exists, seconds=120)
     script.kill()
     script.wait()
     if after == "kubelet.yaml":
@@ -167,8 +167,8 @@ def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str)
 def test_a_killed_down_can_be_repeated(bed: Bed) -> None:
     assert bed.up().returncode == 0
     bed.start_pod()
-    script = subprocess.Popen(bed.command("down"), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
     first = bed.first()
+    script = subprocess.Popen(bed.command("down"), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
     wait_until("it has begun", lambda: not first.is_running() or script.poll() is not None)
     script.kill()
     script.wait()
