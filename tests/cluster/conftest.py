@@ -1,7 +1,7 @@
 """The frame of the cluster tests: the cluster with what it must have, namespaces, and dumps of what failed.
 
-`pytest tests/cluster -m cluster` takes the cluster of KUBECONFIG; `--full` loads it for longer. Dumps go to
-SERINUS_CLUSTER_DUMPS, else to `.serinus/cluster-dumps`.
+`pytest tests/cluster -m "cluster and not bed"` takes the cluster of KUBECONFIG; `--full` loads it for longer. Dumps
+go to SERINUS_CLUSTER_DUMPS, else to `.serinus/cluster-dumps`.
 """
 
 from __future__ import annotations
