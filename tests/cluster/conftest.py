@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.bed.places import places
 from tests.cluster.capabilities import missing
-from tests.cluster.dump import GATEWAYS, dump, folder_of
+from tests.cluster.dump import GATEWAYS, dump, dump_bed, folder_of
 from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube
 
@@ -121,9 +122,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _dump_open(test: str) -> Path:
-    """The folder with a dump of every namespace that is open, and of that of the gateways."""
+    """The folder with a dump of every namespace that is open, of that of the gateways, and of the bed if it is ours."""
     root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
     folder = folder_of(root, test)
     for name in [*_OPEN, GATEWAYS]:
         dump(Kube(name), folder / name)
+    bed = places()
+    if os.environ.get("KUBECONFIG") == str(bed.kubeconfig):
+        dump_bed(bed.logs, folder / "bed")
     return folder
