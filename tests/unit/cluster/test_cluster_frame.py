@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster import kube as kube_module
 from tests.cluster.capabilities import missing
-from tests.cluster.dump import dump, folder_of
+from tests.cluster.dump import dump, dump_bed, folder_of
 from tests.cluster.kube import Kube, KubectlFailed, Missing, condition, troubles, wait_until
 from tests.cluster.load import Ask, Plan, Reply, failed, loading, send_all
 
@@ -131,6 +131,17 @@ def test_a_dump_has_every_kind_and_every_container_and_survives_what_cannot_be_h
     assert {"inferenceservices.yaml", "httproutes.yaml", "events.txt", "pods.txt", "p.c.log"} <= names
     assert (tmp_path / "d/p.c.previous.log").read_text() == "said"
     assert folder_of(tmp_path, "tests/cluster/test_x.py::test_a[b c].call").name == "test_x.py-test_a-b-c-.call"
+
+
+def test_a_dump_has_the_end_of_what_the_parts_of_the_bed_said(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "kserve-manager.log").write_text("".join(f"line {n}\n" for n in range(3_000)))
+    dump_bed(logs, tmp_path / "d" / "bed")
+    told = (tmp_path / "d" / "bed" / "kserve-manager.log").read_text()
+    assert told.startswith("line 1000\n")
+    assert told.endswith("line 2999\n")
+    dump_bed(tmp_path / "none", tmp_path / "d" / "none")
 
 
 class _Server(BaseHTTPRequestHandler):
