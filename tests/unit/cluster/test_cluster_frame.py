@@ -188,6 +188,7 @@ def test_a_load_sends_each_once_and_counts_what_failed(endpoint: str) -> None:
 def test_a_load_can_be_watched_and_stopped(endpoint: str) -> None:
     with loading(Plan(endpoint, _ask, rate=500, most=10_000)) as load:
         found = load.wait_for("a blue one", lambda one: one.revision == "blue", 10)
+        assert load.wait_for("the first of all", lambda one: True, 10, since=0) is load.replies[0]
         assert found.number % 2
         replies = load.stop()
     assert 0 < len(replies) < 10_000
