@@ -91,9 +91,13 @@ class Load:
             thread.join()
         return sorted(self.replies, key=lambda one: one.number)
 
-    def wait_for(self, what: str, seen: Callable[[Reply], bool], seconds: float) -> Reply:
-        """The first reply from now on of which `seen` is true. Raises `AssertionError` when none came in time."""
-        deadline, position = time.monotonic() + seconds, len(self.replies)
+    def wait_for(self, what: str, seen: Callable[[Reply], bool], seconds: float, *, since: int | None = None) -> Reply:
+        """The first reply of which `seen` is true, from now on or after `since` replies.
+
+        Raises `AssertionError` when none came in time.
+        """
+        deadline = time.monotonic() + seconds
+        position = len(self.replies) if since is None else since
         while time.monotonic() < deadline:
             ended = not any(one.is_alive() for one in self._threads)
             fresh = self.replies[position:]

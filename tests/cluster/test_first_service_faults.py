@@ -121,8 +121,10 @@ def test_without_its_features_it_answers_with_defaults_and_then_recovers(
     with loading(Plan(first.endpoint, without_bucket([known]), SLOW_RATE, MOST)) as load:
         for _ in range(scale.repeats):
             load.wait_for("an answer with features", _has_features, 30)
+            seen = len(load.replies)
             _down(first.kube, "features", how)
-            load.wait_for("an answer that says so", lambda one: bool(one.flags.get("features_unavailable")), 30)
+            # One that was killed may be back before kubectl is.
+            load.wait_for("an answer that says so", _says_so, 30, since=seen)
             if how == "stopped":
                 _steadily(load)
             _up(first.kube, "features")
@@ -130,7 +132,7 @@ def test_without_its_features_it_answers_with_defaults_and_then_recovers(
             _steadily(load)
         replies = load.stop()
     assert not failed(replies)
-    without = [one for one in replies if one.flags.get("features_unavailable")]
+    without = [one for one in replies if _says_so(one)]
     assert without
     # Defaults alone, and said so; nothing in between.
     assert all(one.flags["cold_start"] for one in without)
@@ -192,6 +194,10 @@ def _by(revision: str, reply: Reply) -> bool:
 
 def _has_features(reply: Reply) -> bool:
     return not reply.flags.get("features_unavailable") and reply.flags.get("cold_start") is False
+
+
+def _says_so(reply: Reply) -> bool:
+    return bool(reply.flags.get("features_unavailable"))
 
 
 def _down(kube: Kube, name: str, how: str) -> None:
