@@ -84,13 +84,25 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 
 def assert_down_leaves_nothing(bed: Bed) -> None:
-    processes = namespaces.leftovers(bed.places)
+    before = namespaces.leftovers(bed.places)
+    first = namespaces.first_process(bed.places)
+    spaces = _namespaces(first.pid) if first else set()
     done = bed.run("down")
     assert done.returncode == 0, done.stderr
-    assert namespaces.leftovers(bed.places) == [], processes
+    assert namespaces.leftovers(bed.places) == [], before
+    for process in psutil.process_iter(["pid"]):
+        assert not spaces & _namespaces(process.pid), process.as_dict(["cmdline"])
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         assert str(bed.places.run) not in mount
     assert not bed.places.run.exists()
+
+
+def _namespaces(pid: int) -> set[str]:
+    """Those of the bed's kinds that a process is in; none once it has ended."""
+    try:
+        return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in ("net", "mnt", "pid", "ipc")}
+    except OSError:
+        return set()
 
 
 def ended(bed: Bed) -> dict[str, str]:
@@ -114,7 +126,11 @@ def test_up_twice_is_harmless_and_down_leaves_nothing(bed: Bed) -> None:
     assert bed.first() == first
     assert bed.kubectl("get", "pod", "one", "-o", "jsonpath={.status.phase}") == "Running"
     assert bed.run("status").returncode == 0
+    # It would keep the bed's network when the bed is gone.
+    entered = subprocess.Popen(bed.command("enter", "sleep", "600"), cwd=REPOSITORY, env=bed.environ)
+    wait_until("it sleeps", lambda: bed.processes("sleep"))
     assert_down_leaves_nothing(bed)
+    assert entered.wait(10) != 0
     assert_down_leaves_nothing(bed)
 
 

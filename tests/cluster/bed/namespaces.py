@@ -7,6 +7,7 @@ leaves behind it names.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,8 @@ def end(places: Places, patience: float = 20.0) -> list[str]:
     limit = time.monotonic() + patience
     while _own_processes(places) and time.monotonic() < limit:
         time.sleep(0.05)
+    for mount in reversed(_mounts(places)):
+        subprocess.run(("umount", "--lazy", str(mount)), check=False, capture_output=True)
     control_groups.remove(places.control_group)
     # SERINUS_BED_HOME may name anything: only what has a bed's mark, or holds nothing, is taken away.
     if places.plan.exists() or not any(places.run.glob("*")):
@@ -73,19 +76,18 @@ def end(places: Places, patience: float = 20.0) -> list[str]:
 
 
 def leftovers(places: Places) -> list[str]:
-    """Processes, mounts, control groups, links and files of the bed."""
+    """Processes, mounts, control groups and files of the bed; its links and namespaces end with its processes."""
     found = [f"process {one.pid}: {' '.join(_command(one))[:120]}" for one in _own_processes(places)]
-    found += [f"mount {one}" for one in mounts_below(places.run)]
+    found += [f"mount {one}" for one in _mounts(places)]
     found += [f"control group {one}" for one in control_groups.folders(places.control_group) if one.exists()]
-    found += [f"link {one.name}" for one in Path("/sys/class/net").iterdir() if one.name in ("node0", "cni0")]
-    found += [f"network namespace {one}" for one in Path("/run/netns").glob("cni-*")]
     whose = "" if places.plan.exists() else ", which is not a bed's: it has no plan.json"
     return found + ([f"folder {places.run}{whose}"] if places.run.exists() else [])
 
 
 def _own_processes(places: Places) -> list[psutil.Process]:
-    """Process 1 and its helpers, whatever is in the control group, and whoever runs a program of the bed."""
-    members = control_groups.members(places.control_group)
+    """Process 1 and its helpers, and whatever is in the control group but for this process and who waits for it."""
+    mine = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
+    members = control_groups.members(places.control_group) - mine
     run = str(places.run)
     found = []
     for one in psutil.process_iter(["pid"]):
@@ -94,6 +96,11 @@ def _own_processes(places: Places) -> list[psutil.Process]:
         if (one.pid in members or keeper) and _alive(one):
             found.append(one)
     return found
+
+
+def _mounts(places: Places) -> list[Path]:
+    """Of the bed, and what a killed build left in the storage of images."""
+    return [*mounts_below(places.run), *mounts_below(places.cache / "images" / "storage")]
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -112,8 +119,6 @@ def _alive(process: psutil.Process) -> bool:
 
 def _delete(places: Places) -> None:
     """Everything in the folder, and its mark last: killed in between, it can be done again."""
-    for mount in reversed(mounts_below(places.run)):
-        subprocess.run(("umount", "--lazy", str(mount)), check=False, capture_output=True)
     for path in [one for one in places.run.glob("*") if one != places.plan]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

@@ -72,6 +72,8 @@ def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
 
     Go's own cache has `SOURCES` then, too: the keeper, which reads them, has no way out to fetch them.
     """
+    for stale in cache.glob("tmp*"):  # of a build that was killed
+        shutil.rmtree(stale)
     found: dict[str, Path] = {}
     for program in PROGRAMS:
         binary = cache / f"{program.name}-{_content(program)}" / program.name
