@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.places import REPOSITORY, Places, places
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bed]
+KINDS = ("net", "pid", "ipc")
 # All of a control plane and a node on which a pod runs.
 PARTS = ("kube-proxy", "kube-scheduler", "kube-controller-manager", "image-pause")
 POD = {
@@ -85,22 +87,32 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 def assert_down_leaves_nothing(bed: Bed) -> None:
     before = namespaces.leftovers(bed.places)
-    first = namespaces.first_process(bed.places)
-    spaces = _namespaces(first.pid) if first else set()
-    done = bed.run("down")
-    assert done.returncode == 0, done.stderr
-    assert namespaces.leftovers(bed.places) == [], before
-    for process in psutil.process_iter(["pid"]):
-        assert not spaces & _namespaces(process.pid), process.as_dict(["cmdline"])
+    with held_namespaces(bed) as spaces:
+        done = bed.run("down")
+        assert done.returncode == 0, done.stderr
+        assert namespaces.leftovers(bed.places) == [], before
+        for process in psutil.process_iter(["pid"]):
+            assert not spaces & _namespaces(process.pid), process.as_dict(["cmdline"])
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         assert str(bed.places.run) not in mount
     assert not bed.places.run.exists()
 
 
+@contextmanager
+def held_namespaces(bed: Bed) -> Iterator[set[str]]:
+    """Names of the bed's namespaces, which nobody else gets while they are held."""
+    first = namespaces.first_process(bed.places)
+    with ExitStack() as stack:
+        if first is not None:
+            for kind in KINDS:
+                stack.enter_context(Path(f"/proc/{first.pid}/ns/{kind}").open())
+        yield _namespaces(first.pid) if first is not None else set()
+
+
 def _namespaces(pid: int) -> set[str]:
-    """Those of the bed's kinds that a process is in; none once it has ended."""
+    """Those that a process is in; none once it has ended."""
     try:
-        return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in ("net", "mnt", "pid", "ipc")}
+        return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in KINDS}
     except OSError:
         return set()
 
