@@ -94,20 +94,30 @@ def namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
 
 
 @contextmanager
+def opened(name: str) -> Iterator[None]:
+    """A namespace that is dumped when a test fails meanwhile."""
+    _OPEN.add(name)
+    try:
+        yield
+    finally:
+        _OPEN.discard(name)
+
+
+@contextmanager
 def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     """Where pods must be restricted ones. Gone at the end with all that is in it."""
     name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
     metadata = {"name": name, "labels": {**_RESTRICTED, "serinus.dev/test": "true"}}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
-    _OPEN.add(name)
     try:
-        yield cluster.within(name)
-    except BaseException:
-        # It failed to come up: the namespace is gone before pytest tells of it.
-        _dump_open(f"{test}.setup")
-        raise
+        with opened(name):
+            try:
+                yield cluster.within(name)
+            except BaseException:
+                # It failed to come up: the namespace is gone before pytest tells of it.
+                _dump_open(f"{test}.setup")
+                raise
     finally:
-        _OPEN.discard(name)
         cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
 
 
