@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tests.cluster.bed.node import PAUSE_IMAGE, image_task
 from tests.cluster.bed.parts import Part, Task
 from tests.cluster.bed.programs import ENVOY_GATEWAY, GATEWAY_API, module_folder, module_version
 from tests.cluster.bed.site import Site, crds, run
@@ -31,9 +32,10 @@ _CLASS = {
 }
 
 
-def gateway(site: Site, envoy_image: str, image_tasks: tuple[str, ...]) -> list[Part]:
+def gateway(site: Site, envoy_image: str) -> list[Part]:
     """CRDs of both, the chart, and a GatewayClass `envoy`."""
-    needs = ("gateway-crds", "kube-proxy", "coredns", "kube-scheduler", "kube-controller-manager", *image_tasks)
+    images = (image_task(gateway_image()), image_task(PAUSE_IMAGE))
+    needs = ("gateway-crds", "kube-proxy", "coredns", "kube-scheduler", "kube-controller-manager", *images)
     return [
         Task("gateway-crds", lambda: _crds(site), needs=("kube-apiserver",)),
         Task("envoy-gateway", lambda: _install(site, envoy_image), needs=needs),

@@ -22,7 +22,7 @@ from tests.cluster.bed.gateway import gateway
 from tests.cluster.bed.graph import Graph, PartStatus
 from tests.cluster.bed.kserve import kserve
 from tests.cluster.bed.network import make_network
-from tests.cluster.bed.node import image_task, node
+from tests.cluster.bed.node import node
 from tests.cluster.bed.parts import Part, PartFailed, needed
 from tests.cluster.bed.places import Places
 from tests.cluster.bed.plan import Plan
@@ -61,7 +61,7 @@ def _parts(plan: Plan) -> list[Part]:
         *node(site, plan.images),
         *storage(site, plan.helper_image),
         *kserve(site),
-        *gateway(site, plan.envoy_image, tuple(map(image_task, plan.images))),
+        *gateway(site, plan.envoy_image),
     ]
 
 
