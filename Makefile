@@ -88,7 +88,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of com
 	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster images
 	$(PY) -m pipelines.compile --check
 	$(call needs,shellcheck)
-	shellcheck .ci/run tests/cluster/kind/up.sh images/environment
+	shellcheck .ci/run images/environment tests/cluster/kind/up.sh
 
 format: $(STAMP) ## rewrite the code in the house style
 	ruff check --fix .

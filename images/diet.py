@@ -2,7 +2,7 @@
 
 Invariant: only test suites, sources of compiled code, pages and one library that nothing loads are removed, never a
 module that ours import, and every licence stays. The report (JSON: bytes removed by rule) stays in the image beside the
-environment; tests/cluster/test_image_contents.py shows that what is left starts and answers.
+environment; tests/cluster/test_image_pods.py and test_first_service.py show that what is left starts and answers.
 """
 
 from __future__ import annotations

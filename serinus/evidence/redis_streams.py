@@ -15,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from serinus.core.addresses import shown
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
 from serinus.evidence.entries import Entry, encoded
@@ -92,11 +93,11 @@ class RedisStreams:
             yield
         except _NotDurable as fault:
             hint = "set " + ", ".join(f"{name} {value}" for name, value in DURABLE.items()) + ", and allow CONFIG GET"
-            raise Unavailable(headline, cause=f"{_shown(self._address)}: {fault}", hint=hint) from fault
+            raise Unavailable(headline, cause=f"{shown(self._address)}: {fault}", hint=hint) from fault
         except redis.RedisError as fault:
             raise Unavailable(
                 headline,
-                cause=f"{_shown(self._address)}: {type(fault).__name__}: {fault}",
+                cause=f"{shown(self._address)}: {type(fault).__name__}: {fault}",
                 hint="what was not acknowledged must be sent again",
             ) from fault
 
@@ -121,7 +122,7 @@ def _client(address: str, timeout: float, durable: bool) -> Any:  # noqa: ANN401
             address, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
         )
     except ValueError as fault:
-        raise Unavailable(f"{_shown(address)} is not an address of Redis", cause=str(fault)) from fault
+        raise Unavailable(f"{shown(address)} is not an address of Redis", cause=str(fault)) from fault
 
 
 def _require_durable(connection: Any) -> None:  # noqa: ANN401 - redis-py has no useful types
@@ -140,9 +141,3 @@ def _require_durable(connection: Any) -> None:  # noqa: ANN401 - redis-py has no
             wrong.append(f"{name} is {b' '.join(values).decode() or 'unknown'}")
     if wrong:
         raise _NotDurable("it acknowledges what is not on disk: " + ", ".join(wrong))
-
-
-def _shown(address: str) -> str:
-    """Without a password."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

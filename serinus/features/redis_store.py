@@ -23,6 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from serinus.core.addresses import shown
 from serinus.core.errors import Conflict, Unavailable, UsageError
 from serinus.features.online import StoredRow, Wanted
 
@@ -55,7 +56,7 @@ class RedisStore:
                 answers = {key: iter(found) for key, found in zip(asked, pipe.execute(), strict=True)}
         except redis.RedisError as fault:
             raise Unavailable(
-                f"the online store at {_shown(self._address)} does not answer",
+                f"the online store at {shown(self._address)} does not answer",
                 cause=f"{type(fault).__name__}: {fault}",
                 hint="requests are answered with defaults meanwhile",
             ) from fault
@@ -91,10 +92,10 @@ class RedisLoader:
                 self._fill(snapshot, mark, uuid.uuid4().bytes)
         except redis.WatchError as fault:
             hint = "run this again when the other one has ended"
-            raise Conflict(f"another load of {_shown(self._address)} took over", hint=hint) from fault
+            raise Conflict(f"another load of {shown(self._address)} took over", hint=hint) from fault
         except redis.RedisError as fault:
             raise Unavailable(
-                f"the online store at {_shown(self._address)} cannot be loaded",
+                f"the online store at {shown(self._address)} cannot be loaded",
                 cause=f"{type(fault).__name__}: {fault}",
                 hint="it needs the database of its address and the next one",
             ) from fault
@@ -127,7 +128,7 @@ class RedisLoader:
     def _require(self, ours: bool, number: int) -> None:
         if not ours:
             raise UsageError(
-                f"database {number} of {_shown(self._address)} holds what no load of {self._project.decode()} wrote",
+                f"database {number} of {shown(self._address)} holds what no load of {self._project.decode()} wrote",
                 cause="loading would delete it",
                 hint="give this online store two databases of its own, one after the other, or empty them",
             )
@@ -151,7 +152,7 @@ def connect(address: str, timeout: float) -> Any:  # noqa: ANN401 - redis-py has
             address, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
         )
     except ValueError as fault:
-        raise Unavailable(f"{_shown(address)} is not an address of Redis", cause=str(fault)) from fault
+        raise Unavailable(f"{shown(address)} is not an address of Redis", cause=str(fault)) from fault
 
 
 @lru_cache(maxsize=256)
@@ -208,9 +209,3 @@ def _seconds(stamp: bytes) -> int:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     return int(Timestamp.FromString(stamp).seconds)
-
-
-def _shown(address: str) -> str:
-    """Without a password."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

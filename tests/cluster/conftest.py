@@ -1,7 +1,7 @@
 """The frame of the cluster tests: the cluster with what it must have, namespaces, and dumps of what failed.
 
-`pytest tests/cluster -m cluster` takes the cluster of KUBECONFIG; `--full` loads it for longer. Dumps go to
-SERINUS_CLUSTER_DUMPS, else to `.serinus/cluster-dumps`.
+`pytest tests/cluster -m "cluster and not bed"` takes the cluster of KUBECONFIG; `--full` loads it for longer. Dumps
+go to SERINUS_CLUSTER_DUMPS, else to `.serinus/cluster-dumps`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.bed.places import places
 from tests.cluster.capabilities import missing
-from tests.cluster.dump import GATEWAYS, dump, folder_of
+from tests.cluster.dump import GATEWAYS, dump, dump_bed, folder_of
 from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube
 
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
 _OPEN: set[str] = set()
+_FIGURES = pytest.StashKey[list[str]]()
 _RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
 
@@ -37,6 +39,27 @@ class Scale:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="Longer load and more repetitions on the cluster.")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells what was measured; shown at the end of the run. No figure of time decides a test."""
+
+    def tell(text: str) -> None:
+        request.config.stash[_FIGURES].append(f"{request.node.name}: {text}")
+
+    return tell
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = list[str]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash[_FIGURES]
+    if figures:
+        terminalreporter.section("measured")
+        terminalreporter.write("\n".join(figures) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +94,30 @@ def namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
 
 
 @contextmanager
+def opened(name: str) -> Iterator[None]:
+    """A namespace that is dumped when a test fails meanwhile."""
+    _OPEN.add(name)
+    try:
+        yield
+    finally:
+        _OPEN.discard(name)
+
+
+@contextmanager
 def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     """Where pods must be restricted ones. Gone at the end with all that is in it."""
     name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
     metadata = {"name": name, "labels": {**_RESTRICTED, "serinus.dev/test": "true"}}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
-    _OPEN.add(name)
     try:
-        yield cluster.within(name)
+        with opened(name):
+            try:
+                yield cluster.within(name)
+            except BaseException:
+                # It failed to come up: the namespace is gone before pytest tells of it.
+                _dump_open(f"{test}.setup")
+                raise
     finally:
-        _OPEN.discard(name)
         cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
 
 
@@ -89,9 +126,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Dumps while what failed is still there."""
     report = yield
     if report.failed and _OPEN:
-        root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
-        folder = folder_of(root, f"{item.nodeid}.{report.when}")
-        for name in [*_OPEN, GATEWAYS]:
-            dump(Kube(name), folder / name)
+        folder = _dump_open(f"{item.nodeid}.{report.when}")
         report.sections.append(("cluster", f"objects and logs are in {folder}"))
     return report
+
+
+def _dump_open(test: str) -> Path:
+    """The folder with a dump of every namespace that is open, of that of the gateways, and of the bed if it is ours."""
+    root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
+    folder = folder_of(root, test)
+    for name in [*_OPEN, GATEWAYS]:
+        dump(Kube(name), folder / name)
+    bed = places()
+    if os.environ.get("KUBECONFIG") == str(bed.kubeconfig):
+        dump_bed(bed.logs, folder / "bed")
+    return folder

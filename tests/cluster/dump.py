@@ -42,6 +42,14 @@ def dump(kube: Kube, folder: Path) -> None:
     _write(folder / "logs.txt", lambda: _logs(kube, folder))
 
 
+def dump_bed(logs: Path, folder: Path) -> None:
+    """The last lines of each part of the bed: what runs beside the cluster has no pod whose log could be had."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in sorted(logs.glob("*.log")):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        (folder / log.name).write_text("".join(lines[-_LINES:]), encoding="utf-8")
+
+
 def folder_of(root: Path, test: str) -> Path:
     """Below `root`, named after the test."""
     return root / re.sub(r"[^\w.-]+", "-", test.removeprefix("tests/cluster/")).strip("-")[:120]

@@ -147,7 +147,6 @@ def _revision(version: int, digest: str) -> Document:
             "predictor": {
                 "minReplicas": STABLE_REPLICAS if version == 1 else 1,
                 "automountServiceAccountToken": False,
-                "terminationGracePeriodSeconds": 60,
                 "model": model,
             }
         },

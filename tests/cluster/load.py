@@ -6,16 +6,15 @@ requests are sent, and at most `CONCURRENCY` are under way.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Any
-
-import httpx
 
 CONCURRENCY = 16
 TIMEOUT_SECONDS = 15.0
@@ -67,16 +66,19 @@ class Plan:
 
 
 class Load:
-    """A plan under way in a thread of its own; `replies` grows as answers come."""
+    """A plan under way in threads of its own; `replies` grows as answers come."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self.replies = plan, list[Reply]()
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send_all()), name="load")
+        self._numbers, self._lock = iter(range(plan.most)), threading.Lock()
+        self._enough, self._began = threading.Event(), 0.0
+        self._threads = [threading.Thread(target=self._work, name=f"load-{n}") for n in range(CONCURRENCY)]
 
     def start(self) -> None:
         """Returns at once."""
-        self._thread.start()
+        self._began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> list[Reply]:
         """Sends no more, waits for what is under way; the replies in order of number."""
@@ -85,50 +87,57 @@ class Load:
 
     def join(self) -> list[Reply]:
         """Waits until all are sent; the replies in order of number."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         return sorted(self.replies, key=lambda one: one.number)
 
-    def wait_for(self, what: str, seen: Callable[[Reply], bool], seconds: float) -> Reply:
-        """The first reply from now on of which `seen` is true. Raises `AssertionError` when none came in time."""
-        deadline, position = time.monotonic() + seconds, len(self.replies)
+    def wait_for(self, what: str, seen: Callable[[Reply], bool], seconds: float, *, since: int | None = None) -> Reply:
+        """The first reply of which `seen` is true, from now on or after `since` replies.
+
+        Raises `AssertionError` when none came in time.
+        """
+        deadline = time.monotonic() + seconds
+        position = len(self.replies) if since is None else since
         while time.monotonic() < deadline:
+            ended = not any(one.is_alive() for one in self._threads)
             fresh = self.replies[position:]
             position += len(fresh)
             if (found := next(filter(seen, fresh), None)) is not None:
                 return found
-            assert self._thread.is_alive(), f"{what}: the load of {self._plan.most} requests has ended before"
+            assert not ended, f"{what}: the load of {self._plan.most} requests has ended before"
             time.sleep(0.02)
         raise AssertionError(f"{what}: not within {seconds:.0f} s; last: {self.replies[-3:]}")
 
-    async def _send_all(self) -> None:
-        limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-        gate = asyncio.Semaphore(CONCURRENCY)
-        began = time.monotonic()
-        client = httpx.AsyncClient(base_url=self._plan.endpoint, limits=limits, timeout=TIMEOUT_SECONDS)
-        async with client, asyncio.TaskGroup() as group:
-            for number in range(self._plan.most):
-                await asyncio.sleep(max(0.0, began + number / self._plan.rate - time.monotonic()))
-                await gate.acquire()
-                if self._enough.is_set():
-                    break
-                group.create_task(self._send(client, number, gate))
+    def _work(self) -> None:
+        connection = HTTPConnection(self._plan.endpoint.removeprefix("http://"), timeout=TIMEOUT_SECONDS)
+        while (number := self._next()) is not None:
+            due = self._began + number / self._plan.rate
+            if self._enough.wait(max(0.0, due - time.monotonic())):
+                break
+            self.replies.append(_sent(connection, number, self._plan.ask(number)))
+        connection.close()
 
-    async def _send(self, client: httpx.AsyncClient, number: int, gate: asyncio.Semaphore) -> None:
-        asked, began = self._plan.ask(number), time.monotonic()
-        fault, prediction = "", dict[str, Any]()
-        try:
-            body = json.dumps({"instances": [asked.instance]})
-            headers = {"content-type": "application/json", **asked.headers}
-            answer = await client.post(asked.path, content=body, headers=headers)
-            if answer.status_code == 200:
-                prediction = answer.json()["predictions"][0]
-            else:
-                fault = f"HTTP {answer.status_code}: {answer.text[:200]}"
-        except httpx.HTTPError as broken:
-            fault = f"{type(broken).__name__}: {broken}"
-        finally:
-            gate.release()
-        self.replies.append(Reply(number, began, time.monotonic(), fault, prediction))
+    def _next(self) -> int | None:
+        with self._lock:
+            return next(self._numbers, None)
+
+
+def _sent(connection: HTTPConnection, number: int, asked: Ask) -> Reply:
+    """A connection that broke is opened anew by the next request."""
+    began, fault, prediction = time.monotonic(), "", dict[str, Any]()
+    try:
+        body = json.dumps({"instances": [asked.instance]})
+        connection.request("POST", asked.path, body, {"content-type": "application/json", **asked.headers})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status == HTTPStatus.OK:
+            prediction = json.loads(text)["predictions"][0]
+        else:
+            fault = f"HTTP {answer.status}: {text[:200].decode(errors='replace')}"
+    except (OSError, HTTPException) as broken:
+        connection.close()
+        fault = f"{type(broken).__name__}: {broken}"
+    return Reply(number, began, time.monotonic(), fault, prediction)
 
 
 @contextmanager

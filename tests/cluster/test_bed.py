@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.places import REPOSITORY, Places, places
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bed]
+KINDS = ("net", "pid", "ipc")
 # All of a control plane and a node on which a pod runs.
 PARTS = ("kube-proxy", "kube-scheduler", "kube-controller-manager", "image-pause")
 POD = {
@@ -84,13 +86,35 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 
 def assert_down_leaves_nothing(bed: Bed) -> None:
-    processes = namespaces.leftovers(bed.places)
-    done = bed.run("down")
-    assert done.returncode == 0, done.stderr
-    assert namespaces.leftovers(bed.places) == [], processes
+    before = namespaces.leftovers(bed.places)
+    with held_namespaces(bed) as spaces:
+        done = bed.run("down")
+        assert done.returncode == 0, done.stderr
+        assert namespaces.leftovers(bed.places) == [], before
+        for process in psutil.process_iter(["pid"]):
+            assert not spaces & _namespaces(process.pid), process.as_dict(["cmdline"])
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         assert str(bed.places.run) not in mount
     assert not bed.places.run.exists()
+
+
+@contextmanager
+def held_namespaces(bed: Bed) -> Iterator[set[str]]:
+    """Names of the bed's namespaces, which nobody else gets while they are held."""
+    first = namespaces.first_process(bed.places)
+    with ExitStack() as stack:
+        if first is not None:
+            for kind in KINDS:
+                stack.enter_context(Path(f"/proc/{first.pid}/ns/{kind}").open())
+        yield _namespaces(first.pid) if first is not None else set()
+
+
+def _namespaces(pid: int) -> set[str]:
+    """Those that a process is in; none once it has ended."""
+    try:
+        return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in KINDS}
+    except OSError:
+        return set()
 
 
 def ended(bed: Bed) -> dict[str, str]:
@@ -114,7 +138,11 @@ def test_up_twice_is_harmless_and_down_leaves_nothing(bed: Bed) -> None:
     assert bed.first() == first
     assert bed.kubectl("get", "pod", "one", "-o", "jsonpath={.status.phase}") == "Running"
     assert bed.run("status").returncode == 0
+    # It would keep the bed's network when the bed is gone.
+    entered = subprocess.Popen(bed.command("enter", "sleep", "600"), cwd=REPOSITORY, env=bed.environ)
+    wait_until("it sleeps", lambda: bed.processes("sleep"))
     assert_down_leaves_nothing(bed)
+    assert entered.wait(10) != 0
     assert_down_leaves_nothing(bed)
 
 
@@ -155,7 +183,7 @@ def test_down_leaves_nothing_after_a_kill(bed: Bed, victim: str) -> None:
 @pytest.mark.parametrize("after", ["plan.json", "status.json", "kubelet.yaml"])
 def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str) -> None:
     script = subprocess.Popen(bed.command("up", *PARTS), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
-    wait_until(after, (bed.places.run / after).exists)
+    wait_until(after, (bed.places.run / after).exists, seconds=120)
     script.kill()
     script.wait()
     if after == "kubelet.yaml":
@@ -167,8 +195,8 @@ def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str)
 def test_a_killed_down_can_be_repeated(bed: Bed) -> None:
     assert bed.up().returncode == 0
     bed.start_pod()
-    script = subprocess.Popen(bed.command("down"), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
     first = bed.first()
+    script = subprocess.Popen(bed.command("down"), cwd=REPOSITORY, env=bed.environ, stdout=subprocess.DEVNULL)
     wait_until("it has begun", lambda: not first.is_running() or script.poll() is not None)
     script.kill()
     script.wait()

@@ -36,12 +36,13 @@ def _assigned(service: FirstService) -> list[str]:
     return [service.canary if wanted.assigned(one) is Arm.CANARY else service.stable for one in range(BUCKETS)]
 
 
-def _same(answer: dict[str, Any], expected: dict[str, Any]) -> None:
-    """The same items in the same order, the same probabilities, and everything else equal."""
+def _same(answer: dict[str, Any], expected: dict[str, Any]) -> float:
+    """The same items in the same order, the same probabilities, and all else equal; the largest difference."""
     assert [one["item"] for one in answer["items"]] == [one["item"] for one in expected["items"]]
     got, wanted = ([one["probability"] for one in each["items"]] for each in (answer, expected))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=TOLERANCE)
     assert answer | {"items": ()} == expected | {"items": ()}
+    return float(np.abs(np.subtract(got, wanted)).max())
 
 
 def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
@@ -63,22 +64,27 @@ def test_kserve_makes_no_route_of_its_own(first: FirstService) -> None:
 
 
 @pytest.mark.parametrize("arm", ["stable", "canary"])
-def test_an_answer_through_the_gateway_is_that_of_the_embedded_predictor(first: FirstService, arm: str) -> None:
+def test_an_answer_through_the_gateway_is_that_of_the_embedded_predictor(
+    first: FirstService, figure: Callable[[str], None], arm: str
+) -> None:
     """Recorded customers, one that nobody knows, and an item that nobody knows; all with every feature the same."""
     some = first.visits[0]
     asked = [*first.visits, Visit(UNKNOWN, some.items), Visit(some.entity, (*some.items, "no-such-item"))]
-    plain = 0
+    plain, worst = 0, 0.0
     for number, visit in enumerate(asked):
         ask = Ask(PREDICT, visit.instance(request_id=f"same-{arm}-{number}"), {"x-serinus-arm": arm})
         (reply,) = send_all(Plan(first.endpoint, always(ask), rate=1000, most=1))
         assert not reply.fault
         assert reply.revision == _arms(first)[arm]
-        _same(reply.prediction, first.embedded_answer(reply.revision, ask))
+        worst = max(worst, _same(reply.prediction, first.embedded_answer(reply.revision, ask)))
         plain += reply.flags == {"bucket": "forced", "cold_start": False}
     assert plain >= len(first.visits) // 2, "most visits are of customers and items that the features know"
+    figure(f"{len(asked)} requests, {plain} with every feature; probabilities differ by {worst:.1g} at most")
 
 
-def test_requests_without_a_bucket_are_divided_by_the_weights(first: FirstService, scale: Scale) -> None:
+def test_requests_without_a_bucket_are_divided_by_the_weights(
+    first: FirstService, scale: Scale, figure: Callable[[str], None]
+) -> None:
     count = 1_000 * scale.factor
     replies = send_all(Plan(first.endpoint, without_bucket(first.visits), rate=200, most=count))
     assert not failed(replies)
@@ -87,6 +93,7 @@ def test_requests_without_a_bucket_are_divided_by_the_weights(first: FirstServic
     assert low <= seen[first.canary] <= high, f"{seen} of {count}, {low:.0f} to {high:.0f} are the canary's"
     assert seen[first.stable] == count - seen[first.canary]
     assert all(one.flags["bucket"] == "missing" for one in replies)
+    figure(f"{seen[first.canary]} of {count} to the canary; {low:.0f} to {high:.0f} are within bounds")
 
 
 def test_every_bucket_goes_to_its_arm_over_rest(first: FirstService) -> None:

@@ -19,12 +19,15 @@ from dataclasses import replace
 from typing import Any
 
 from tests.cluster.bed import control_groups, namespaces
+from tests.cluster.bed.buildah import BuildFailed
 from tests.cluster.bed.gateway import CLASS
 from tests.cluster.bed.images import build_images
+from tests.cluster.bed.node import importing
 from tests.cluster.bed.parts import last_lines
 from tests.cluster.bed.places import Places, places
 from tests.cluster.bed.plan import Plan
 from tests.cluster.bed.programs import build_programs
+from tests.cluster.bed.site import run
 
 # Debian's packages of what is not built here, by the command that tells whether it is there.
 _PACKAGES = {
@@ -53,39 +56,66 @@ def main() -> int:
     asked = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("the bed needs root: it makes namespaces, mounts and links")
-    actions = {"down": _down, "status": _status, "build": _build, "shell": _shell}
-    if asked.command == "up":
-        return _up(places(), asked.rest)
-    if asked.command == "enter":
-        return _enter(places(), asked.rest)
-    return actions[asked.command](places())
+    try:
+        return _done_as(asked.command, asked.rest)
+    except (BuildFailed, LookupError, RuntimeError, subprocess.CalledProcessError) as fault:
+        return _fail("the bed cannot be made:", [str(fault)])
+
+
+def _done_as(command: str, rest: list[str]) -> int:
+    if command == "up":
+        return _up(places(), rest)
+    if command == "enter":
+        return _enter(places(), rest)
+    return {"down": _down, "status": _status, "build": _build, "shell": _shell}[command](places())
 
 
 def _up(where: Places, wanted: list[str]) -> int:
     began = time.monotonic()
     with _alone(where):
-        if namespaces.first_process(where) is None:
-            left = namespaces.end(where)
-            if left:
-                return _fail("something of an earlier bed is left:", left)
+        running = namespaces.first_process(where) is not None
+        left = [] if running else namespaces.end(where)
+        if left:
+            return _fail("something of an earlier bed is left:", left)
+        with control_groups.within(where.control_group):
             plan = replace(_plan(where), wanted=tuple(wanted))
-            where.logs.mkdir(parents=True)
-            plan.write()
-            namespaces.launch(where)
-        code = _follow(where)
+            if not running:
+                _launch(plan)
+            code = _follow(where) or (_renew(plan) if running else 0)
     _say(f"{'up' if code == 0 else 'not up'} after {time.monotonic() - began:.0f} s; KUBECONFIG={where.kubeconfig}")
     return code
 
 
+def _launch(plan: Plan) -> None:
+    plan.places.run.mkdir(parents=True, exist_ok=True)
+    plan.write()
+    plan.places.logs.mkdir()
+    namespaces.launch(plan.places)
+
+
+def _renew(plan: Plan) -> int:
+    """Brings the images of a bed that was up already to what the sources are now."""
+    old = Plan.read(plan.places.run)
+    if old.programs != plan.programs:
+        return _fail("the bed that is up runs other programs than are pinned now:", ["make cluster-down, then up"])
+    for name, archive in plan.images.items():
+        if old.images[name] != archive:
+            run(*namespaces.entering(plan.places, wholly=True), *importing(archive))
+            _say(f"  {name} anew")
+    replace(old, images=plan.images).write()
+    return 0
+
+
 def _plan(where: Places) -> Plan:
     _install()
+    control_groups.require()
     programs = build_programs(where.programs, _say)
     images = build_images(where.cache, programs, _say)
     return Plan(where, programs, images.archives, images.envoy, images.helper)
 
 
 def _build(where: Places) -> int:
-    with _alone(where):
+    with _alone(where), control_groups.within(where.control_group):
         _plan(where)
     return 0
 
@@ -145,10 +175,12 @@ def _in_bed(where: Places, command: list[str], *, wholly: bool) -> int:
         prefix = namespaces.entering(where, wholly=wholly)
     except LookupError as fault:
         return _fail(str(fault), [])
-    kubectl = json.loads((where.run / "plan.json").read_bytes())["programs"]["kubectl"]
-    path = f"{os.path.dirname(kubectl)}:{os.environ['PATH']}"  # noqa: PTH120
-    environment = os.environ | {"KUBECONFIG": str(where.kubeconfig), "PATH": path}
-    return subprocess.run((*prefix, *command), env=environment, check=False).returncode
+    programs = Plan.read(where.run).programs
+    path = [*(str(programs[name].parent) for name in ("kubectl", "helm")), os.environ["PATH"]]
+    environment = os.environ | {"KUBECONFIG": str(where.kubeconfig), "PATH": ":".join(path)}
+    # In the bed's control group, so that what holds its network open is ended with it.
+    with control_groups.within(where.control_group):
+        return subprocess.run((*prefix, *command), env=environment, check=False).returncode
 
 
 def _parts(where: Places) -> list[dict[str, Any]]:

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+
+
+def require() -> None:
+    """Raises `LookupError` on a machine with version 2 alone, on which neither the bed nor its counts would work."""
+    if (_ROOT / "cgroup.controllers").exists():
+        raise LookupError(
+            "the bed needs control groups of version 1 (boot with systemd.unified_cgroup_hierarchy=0); "
+            "this machine has version 2 alone"
+        )
 
 
 def folders(group: str) -> list[Path]:
@@ -25,6 +35,31 @@ def join(group: str) -> None:
             if (folder / name).exists():
                 (folder / name).write_text((folder.parent / name).read_text(encoding="ascii"), encoding="ascii")
         (folder / "cgroup.procs").write_text("0", encoding="ascii")
+
+
+@contextlib.contextmanager
+def within(group: str) -> Iterator[None]:
+    """Puts this process, and what it starts, into the group for a while, so that it is ended with the bed.
+
+    Its memory is not counted as the cluster's: it joins the hierarchy `pids` alone.
+    """
+    folder, before = _ROOT / "pids" / group, _current("pids")
+    folder.mkdir(exist_ok=True)
+    (folder / "cgroup.procs").write_text("0", encoding="ascii")
+    try:
+        yield
+    finally:
+        (before / "cgroup.procs").write_text("0", encoding="ascii")
+        with contextlib.suppress(OSError):  # in use: the bed is up
+            folder.rmdir()
+
+
+def _current(hierarchy: str) -> Path:
+    """The group that this process is in."""
+    lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
+    found = _ROOT / hierarchy / paths[hierarchy].lstrip("/")
+    return found if found.exists() else _ROOT / hierarchy
 
 
 def members(group: str) -> set[int]:

@@ -10,13 +10,11 @@ import shutil
 from pathlib import Path
 
 from tests.cluster.bed.parts import Part, Task
-from tests.cluster.bed.programs import module_folder, module_version
+from tests.cluster.bed.programs import ENVOY_GATEWAY, GATEWAY_API, module_folder, module_version
 from tests.cluster.bed.site import Site, crds, run
 
 NAMESPACE = "envoy-gateway-system"
 CLASS = "envoy"
-_MODULE = "github.com/envoyproxy/gateway"
-_GATEWAY_API = "sigs.k8s.io/gateway-api"
 _CLASS = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",
@@ -44,16 +42,16 @@ def gateway(site: Site, envoy_image: str, image_tasks: tuple[str, ...]) -> list[
 
 def gateway_image() -> str:
     """As the chart names it."""
-    return f"docker.io/envoyproxy/gateway:{module_version('envoy-gateway', _MODULE)}"
+    return f"docker.io/envoyproxy/gateway:{module_version(*ENVOY_GATEWAY)}"
 
 
 def _crds(site: Site) -> None:
-    api = module_folder("envoy-gateway", _GATEWAY_API) / "config" / "crd" / "standard"
+    api = module_folder(*GATEWAY_API) / "config" / "crd" / "standard"
     crds(site, api, _chart_sources() / "charts" / "crds" / "crds" / "generated")
 
 
 def _chart_sources() -> Path:
-    return module_folder("envoy-gateway", _MODULE) / "charts" / "gateway-helm"
+    return module_folder(*ENVOY_GATEWAY) / "charts" / "gateway-helm"
 
 
 def _install(site: Site, envoy_image: str) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 from tests.cluster.bed import probes
 from tests.cluster.bed.certificates import Authority
 from tests.cluster.bed.parts import Component, Part, Probe, Task
-from tests.cluster.bed.programs import module_folder
+from tests.cluster.bed.programs import KSERVE, module_folder
 from tests.cluster.bed.site import Site, crds, documents
 
 NAMESPACE = "kserve"
-_MODULE = "github.com/kserve/kserve"
 _ACCOUNT = "kserve-controller-manager"
 _WEBHOOKS = "https://127.0.0.1:9443"
 _RIGHTS = ("service_account", "role", "role_binding", "leader_election_role", "leader_election_role_binding")
@@ -39,7 +38,7 @@ _SETTINGS = {
 
 def kserve(site: Site) -> list[Part]:
     """CRDs and rights, the manager, and then its webhooks: until it answers them nothing of KServe's can be applied."""
-    config = module_folder("kserve", _MODULE) / "config"
+    config = module_folder(*KSERVE) / "config"
     full = config / "crd" / "full"
     return [
         Task("kserve-crds", lambda: crds(site, full, full / "clusterstoragecontainer"), needs=("kube-apiserver",)),

@@ -7,6 +7,7 @@ leaves behind it names.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.bed import control_groups
+from tests.cluster.bed.buildah import mounts_below
 from tests.cluster.bed.places import REPOSITORY, Places
 
 _KEEPER = "tests.cluster.bed.keeper"
@@ -54,33 +56,38 @@ def entering(places: Places, *, wholly: bool = False) -> tuple[str, ...]:
 
 
 def end(places: Places, patience: float = 20.0) -> list[str]:
-    """Ends the bed, whatever state it is in, and deletes its folder; what is left after all, in words."""
+    """Ends the bed, whatever state it is in, and deletes its folder; what is left after all, in words.
+
+    A folder that holds something and is no bed's is left as it is, and told.
+    """
     for one in _own_processes(places):
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
     limit = time.monotonic() + patience
     while _own_processes(places) and time.monotonic() < limit:
         time.sleep(0.05)
-    control_groups.remove(places.control_group)
     for mount in reversed(_mounts(places)):
-        subprocess.run(("umount", "--lazy", mount), check=False, capture_output=True)
-    shutil.rmtree(places.run, ignore_errors=True)
+        subprocess.run(("umount", "--lazy", str(mount)), check=False, capture_output=True)
+    control_groups.remove(places.control_group)
+    # SERINUS_BED_HOME may name anything: only what has a bed's mark, or holds nothing, is taken away.
+    if places.plan.exists() or not any(places.run.glob("*")):
+        _delete(places)
     return leftovers(places)
 
 
 def leftovers(places: Places) -> list[str]:
-    """Processes, mounts, control groups, links and files of the bed."""
+    """Processes, mounts, control groups and files of the bed; its links and namespaces end with its processes."""
     found = [f"process {one.pid}: {' '.join(_command(one))[:120]}" for one in _own_processes(places)]
     found += [f"mount {one}" for one in _mounts(places)]
     found += [f"control group {one}" for one in control_groups.folders(places.control_group) if one.exists()]
-    found += [f"link {one.name}" for one in Path("/sys/class/net").iterdir() if one.name in ("node0", "cni0")]
-    found += [f"network namespace {one}" for one in Path("/run/netns").glob("cni-*")]
-    return found + ([f"folder {places.run}"] if places.run.exists() else [])
+    whose = "" if places.plan.exists() else ", which is not a bed's: it has no plan.json"
+    return found + ([f"folder {places.run}{whose}"] if places.run.exists() else [])
 
 
 def _own_processes(places: Places) -> list[psutil.Process]:
-    """Process 1 and its helpers, whatever is in the control group, and whoever runs a program of the bed."""
-    members = control_groups.members(places.control_group)
+    """Process 1 and its helpers, and whatever is in the control group but for this process and who waits for it."""
+    mine = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
+    members = control_groups.members(places.control_group) - mine
     run = str(places.run)
     found = []
     for one in psutil.process_iter(["pid"]):
@@ -89,6 +96,11 @@ def _own_processes(places: Places) -> list[psutil.Process]:
         if (one.pid in members or keeper) and _alive(one):
             found.append(one)
     return found
+
+
+def _mounts(places: Places) -> list[Path]:
+    """Of the bed, and what a killed build left in the storage of images."""
+    return [*mounts_below(places.run), *mounts_below(places.cache / "images" / "storage")]
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -105,6 +117,15 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _mounts(places: Places) -> list[str]:
-    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    return [one.split()[1] for one in lines if one.split()[1].startswith(f"{places.run}")]
+def _delete(places: Places) -> None:
+    """Everything in the folder, and its mark last: killed in between, it can be done again."""
+    for path in [one for one in places.run.glob("*") if one != places.plan]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    if list(places.run.glob("*")) == [places.plan]:
+        shutil.rmtree(places.run)
+    else:  # it was empty, or something in it cannot be deleted
+        with contextlib.suppress(OSError):
+            places.run.rmdir()

@@ -73,9 +73,14 @@ def _containerd(site: Site) -> Component:
     )
 
 
+def importing(archive: Path) -> tuple[str, ...]:
+    """The command, within the bed, that gives the node the image of an archive."""
+    return ("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", str(archive))
+
+
 def _import(archive: Path) -> Callable[[], None]:
     def task() -> None:
-        run("ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", str(archive))
+        run(*importing(archive))
 
     return task
 

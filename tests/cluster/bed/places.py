@@ -52,9 +52,9 @@ class Places:
         return self.run / "status.json"
 
     @property
-    def identity(self) -> Path:
-        """Which process keeps this bed."""
-        return self.run / "keeper.json"
+    def plan(self) -> Path:
+        """What the keeper is to do; the mark of a bed's folder."""
+        return self.run / "plan.json"
 
     @property
     def pki(self) -> Path:

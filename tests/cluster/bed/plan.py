@@ -37,7 +37,7 @@ class Plan:
             "helper_image": self.helper_image,
             "wanted": self.wanted,
         }
-        (self.places.run / "plan.json").write_text(json.dumps(document), encoding="utf-8")
+        self.places.plan.write_text(json.dumps(document), encoding="utf-8")
 
     @staticmethod
     def read(run: Path) -> Plan:

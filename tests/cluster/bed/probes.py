@@ -7,7 +7,6 @@ counts.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -75,8 +74,3 @@ def condition(kubectl: tuple[str, ...], what: str, name: str) -> Probe:
         return "" if true else f"{what} is not {name}"
 
     return probe
-
-
-def exists(path: Path) -> Probe:
-    """A socket that is there."""
-    return lambda: "" if os.path.exists(path) else f"no {path.name} yet"  # noqa: PTH110

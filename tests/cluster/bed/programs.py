@@ -22,6 +22,13 @@ MODULES = HERE / "modules"
 # No symbol tables: they are half of the linker's time and of the size.
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 
+# Charts, CRDs and manifests are read from the sources of these modules, each as a folder of modules/ pins it.
+KSERVE = ("kserve", "github.com/kserve/kserve")
+ENVOY_GATEWAY = ("envoy-gateway", "github.com/envoyproxy/gateway")
+GATEWAY_API = ("envoy-gateway", "sigs.k8s.io/gateway-api")
+LOCAL_PATH = ("local-path-provisioner", "github.com/rancher/local-path-provisioner")
+SOURCES = (KSERVE, ENVOY_GATEWAY, GATEWAY_API, LOCAL_PATH)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -61,7 +68,12 @@ PROGRAMS = (
 
 
 def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
-    """Paths of all binaries by name; builds those that `cache` does not have."""
+    """Paths of all binaries by name; builds those that `cache` does not have.
+
+    Go's own cache has `SOURCES` then, too: the keeper, which reads them, has no way out to fetch them.
+    """
+    for stale in cache.glob("tmp*"):  # of a build that was killed
+        shutil.rmtree(stale)
     found: dict[str, Path] = {}
     for program in PROGRAMS:
         binary = cache / f"{program.name}-{_content(program)}" / program.name
@@ -70,6 +82,8 @@ def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
             _build(program, binary)
             say(f"built {program.name} in {time.monotonic() - began:.0f} s")
         found[program.name] = binary
+    for module, path in SOURCES:
+        module_folder(module, path)
     return found
 
 

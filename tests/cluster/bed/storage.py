@@ -7,10 +7,9 @@ itself runs beside the cluster instead of in it.
 from __future__ import annotations
 
 from tests.cluster.bed.parts import Component, Part, Task
-from tests.cluster.bed.programs import module_folder
+from tests.cluster.bed.programs import LOCAL_PATH, module_folder
 from tests.cluster.bed.site import Site, documents
 
-_MODULE = "github.com/rancher/local-path-provisioner"
 _NAMESPACE = "local-path-storage"
 _ACCOUNT = "local-path-provisioner-service-account"
 _CLASS = {
@@ -25,7 +24,7 @@ _CLASS = {
 
 def storage(site: Site, helper_image: str) -> list[Part]:
     """`helper_image` has a shell."""
-    deployed = documents(module_folder("local-path-provisioner", _MODULE) / "deploy" / "local-path-storage.yaml")
+    deployed = documents(module_folder(*LOCAL_PATH) / "deploy" / "local-path-storage.yaml")
     (settings,) = (one for one in deployed if one["kind"] == "ConfigMap")
     settings["data"]["helperPod.yaml"] = settings["data"]["helperPod.yaml"].replace("busybox", helper_image)
     config = site.places.run / "local-path.json"

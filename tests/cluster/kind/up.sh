@@ -44,4 +44,5 @@ helm upgrade --install kserve "$KSERVE_CHARTS/kserve-resources" --version "$KSER
   --set kserve.controller.gateway.ingressGateway.enableGatewayApi=true \
   --set kserve.controller.gateway.disableIstioVirtualHost=true
 
-echo "up: run the tests with GATEWAY_ADDRESS=localhost:8080 python -m pytest tests/cluster -m cluster"
+kubeconfig=${KUBECONFIG:-$HOME/.kube/config}
+echo "up: run the tests with KUBECONFIG=$kubeconfig GATEWAY_ADDRESS=localhost:8080 make test-cluster"

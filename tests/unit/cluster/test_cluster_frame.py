@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster import kube as kube_module
 from tests.cluster.capabilities import missing
-from tests.cluster.dump import dump, folder_of
+from tests.cluster.dump import dump, dump_bed, folder_of
 from tests.cluster.kube import Kube, KubectlFailed, Missing, condition, troubles, wait_until
 from tests.cluster.load import Ask, Plan, Reply, failed, loading, send_all
 
@@ -133,6 +133,17 @@ def test_a_dump_has_every_kind_and_every_container_and_survives_what_cannot_be_h
     assert folder_of(tmp_path, "tests/cluster/test_x.py::test_a[b c].call").name == "test_x.py-test_a-b-c-.call"
 
 
+def test_a_dump_has_the_end_of_what_the_parts_of_the_bed_said(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "kserve-manager.log").write_text("".join(f"line {n}\n" for n in range(3_000)))
+    dump_bed(logs, tmp_path / "d" / "bed")
+    told = (tmp_path / "d" / "bed" / "kserve-manager.log").read_text()
+    assert told.startswith("line 1000\n")
+    assert told.endswith("line 2999\n")
+    dump_bed(tmp_path / "none", tmp_path / "d" / "none")
+
+
 class _Server(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -177,6 +188,7 @@ def test_a_load_sends_each_once_and_counts_what_failed(endpoint: str) -> None:
 def test_a_load_can_be_watched_and_stopped(endpoint: str) -> None:
     with loading(Plan(endpoint, _ask, rate=500, most=10_000)) as load:
         found = load.wait_for("a blue one", lambda one: one.revision == "blue", 10)
+        assert load.wait_for("the first of all", lambda one: True, 10, since=0) is load.replies[0]
         assert found.number % 2
         replies = load.stop()
     assert 0 < len(replies) < 10_000
@@ -194,4 +206,4 @@ def test_a_wait_for_a_reply_ends_with_the_load(endpoint: str) -> None:
 
 
 def test_nobody_there_is_a_failed_request() -> None:
-    assert "ConnectError" in failed(send_all(Plan("http://127.0.0.1:9", _ask, rate=100, most=1)))[0]
+    assert "ConnectionRefusedError" in failed(send_all(Plan("http://127.0.0.1:9", _ask, rate=100, most=1)))[0]
