@@ -36,7 +36,7 @@ demo: ## the main job, on this machine alone: raw log to registered model, with 
 # Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
 define needs
 @command -v $(1) >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; } || \
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 $(1) >/dev/null; } || \
   { echo "$@ needs $(1): apt-get install $(1)" >&2; exit 1; }
 endef
 

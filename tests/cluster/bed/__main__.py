@@ -194,7 +194,8 @@ def _install() -> None:
     if missing:
         _say(f"installing {', '.join(missing)}")
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (("apt-get", "update", "-qq"), ("apt-get", "install", "-y", "-qq", *missing)):
+        waits = ("-o", "DPkg::Lock::Timeout=300")
+        for command in (("apt-get", "update", "-qq"), ("apt-get", "install", "-y", "-qq", *waits, *missing)):
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
