@@ -42,6 +42,7 @@ class FirstService:
     canary: str
     visits: list[Visit]
     embedded: Mapping[str, str]
+    manifests: Path
 
     def embedded_answer(self, revision: str, asked: Ask) -> dict[str, Any]:
         """What the predictor on this machine says."""
@@ -63,7 +64,7 @@ def first_service(kube: Kube, folder: Path) -> Iterator[FirstService]:
         where = address(kube, GATEWAY)
         stable, canary = (name for _, name in sorted(names.items()))
         found = FirstService(
-            kube, f"http://{where}", stable, canary, recorded_visits(source.recording, VISITS), embedded
+            kube, f"http://{where}", stable, canary, recorded_visits(source.recording, VISITS), embedded, manifests
         )
         wait_until("the gateway answers for both revisions", lambda: _not_answering(found), 60.0)
         yield found
@@ -124,7 +125,6 @@ def _manifests(source: Trained, folder: Path) -> Path:
     for path, text in rendered(source.bundles, folder).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    sys.stderr.write("this machine trains other bytes than the committed manifests name: they are written anew\n")
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -16,7 +16,7 @@ from tests.cluster.event_log import exposures, lost
 from tests.cluster.first_manifests import GATEWAY, SERVICE, WEIGHT, route
 from tests.cluster.first_parts import PAUSE_SECONDS
 from tests.cluster.first_service import FirstService, route_fault
-from tests.cluster.kube import Document, Kube, condition, wait_until
+from tests.cluster.kube import Document, Kube, KubectlFailed, condition, wait_until
 from tests.cluster.load import Ask, Asking, Load, Plan, Reply, failed, loading
 from tests.cluster.visits import PREDICT, Visit, bucket, unit_of_bucket, without_bucket
 
@@ -203,10 +203,19 @@ def _says_so(reply: Reply) -> bool:
 def _down(kube: Kube, name: str, how: str) -> None:
     """`stopped`: no pod is there any more. `killed`: SIGKILL; it comes up again by itself."""
     if how == "killed":
-        kube.execute(f"{name}-0", "sh", "-c", KILL_REDIS)
+        before = _restarts(kube, f"{name}-0")
+        with suppress(KubectlFailed):  # the shell may end with its container
+            kube.execute(f"{name}-0", "sh", "-c", KILL_REDIS)
+        survived = lambda: None if _restarts(kube, f"{name}-0") > before else "it was not started again"  # noqa: E731
+        wait_until(f"{name} was killed", survived, RESTART_SECONDS)
         return
     kube.scale("statefulset", name, 0)
     wait_until(f"{name} is stopped", lambda: "it has a pod" if kube.every("pods", f"app={name}") else None, 60.0)
+
+
+def _restarts(kube: Kube, pod: str) -> int:
+    found = kube.get("pod", pod)["status"]["containerStatuses"]
+    return sum(int(one["restartCount"]) for one in found)
 
 
 def _up(kube: Kube, name: str) -> None:
