@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.cluster.bed import control_groups, namespaces
-from tests.cluster.bed.buildah import BuildFailed
+from tests.cluster.bed.buildah import BuildFailed, unmount
 from tests.cluster.bed.gateway import CLASS
 from tests.cluster.bed.images import build_images
 from tests.cluster.bed.node import importing
@@ -205,6 +205,7 @@ def _alone(where: Places) -> Iterator[None]:
     where.cache.mkdir(parents=True, exist_ok=True)
     with (where.cache / "lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        unmount(where.cache / "images" / "storage")  # what a killed build left; nobody builds now
         yield
 
 

@@ -32,8 +32,7 @@ class Buildah:
     def __exit__(self, *raised: object) -> None:
         self.run("umount", "--all")
         # The storage mounts itself, too.
-        for point in sorted(mounts_below(self.folder), reverse=True):
-            subprocess.run(("umount", str(point)), check=True)
+        unmount(self.folder)
 
     def run(self, *arguments: str) -> str:
         """Standard output of a command. Raises `BuildFailed`."""
@@ -95,6 +94,12 @@ def mounts_below(folder: Path) -> list[Path]:
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     points = (Path(line.split()[1].replace("\\040", " ")) for line in lines)
     return [point for point in points if point.is_relative_to(folder)]
+
+
+def unmount(folder: Path) -> None:
+    """Ends the mounts in `folder`, deepest first."""
+    for point in sorted(mounts_below(folder), reverse=True):
+        subprocess.run(("umount", "--lazy", str(point)), check=False, capture_output=True)
 
 
 def tree_bytes(root: Path) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.cluster.bed import control_groups
-from tests.cluster.bed.buildah import mounts_below
+from tests.cluster.bed.buildah import mounts_below, unmount
 from tests.cluster.bed.places import REPOSITORY, Places
 
 _KEEPER = "tests.cluster.bed.keeper"
@@ -66,8 +66,7 @@ def end(places: Places, patience: float = 20.0) -> list[str]:
     limit = time.monotonic() + patience
     while _own_processes(places) and time.monotonic() < limit:
         time.sleep(0.05)
-    for mount in reversed(_mounts(places)):
-        subprocess.run(("umount", "--lazy", str(mount)), check=False, capture_output=True)
+    unmount(places.run)
     control_groups.remove(places.control_group)
     # SERINUS_BED_HOME may name anything: only what has a bed's mark, or holds nothing, is taken away.
     if places.plan.exists() or not any(places.run.glob("*")):
@@ -78,7 +77,7 @@ def end(places: Places, patience: float = 20.0) -> list[str]:
 def leftovers(places: Places) -> list[str]:
     """Processes, mounts, control groups and files of the bed; its links and namespaces end with its processes."""
     found = [f"process {one.pid}: {' '.join(_command(one))[:120]}" for one in _own_processes(places)]
-    found += [f"mount {one}" for one in _mounts(places)]
+    found += [f"mount {one}" for one in mounts_below(places.run)]
     found += [f"control group {one}" for one in control_groups.folders(places.control_group) if one.exists()]
     whose = "" if places.plan.exists() else ", which is not a bed's: it has no plan.json"
     return found + ([f"folder {places.run}{whose}"] if places.run.exists() else [])
@@ -96,11 +95,6 @@ def _own_processes(places: Places) -> list[psutil.Process]:
         if (one.pid in members or keeper) and _alive(one):
             found.append(one)
     return found
-
-
-def _mounts(places: Places) -> list[Path]:
-    """Of the bed, and what a killed build left in the storage of images."""
-    return [*mounts_below(places.run), *mounts_below(places.cache / "images" / "storage")]
 
 
 def _command(process: psutil.Process) -> list[str]:
