@@ -9,6 +9,8 @@ from hashlib import blake2b
 
 BUCKETS = 1000
 HEADER = "x-serinus-bucket"
+# Forces an arm, for tests: such a request is answered and never judged (D3).
+ARM_HEADER = "x-serinus-arm"
 # 56 bits fit the signed 64-bit arithmetic of a shell; their remainder is off by at most 1000 / 2**56.
 _BYTES = 7
 

@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from serinus.client.bucket import bucket_header
+from serinus.client.bucket import ARM_HEADER, bucket_header
 
 _RETRIED = (429, 502, 503, 504)
 Pause = Callable[[float], None]
@@ -72,7 +72,7 @@ class Client:
         instance |= {"context": dict(context)} if context else {}
         instance |= {key: value for key, value in (("unit", unit), ("as_of", as_of)) if value}
         headers = bucket_header(self._salt, unit or entity) if self._salt else {}
-        headers |= {"x-serinus-arm": arm} if arm else {}
+        headers |= {ARM_HEADER: arm} if arm else {}
         answer = self._post(f"/v1/models/{self._service}:predict", {"instances": [instance]}, headers)
         prediction: dict[str, Any] = answer["predictions"][0]
         return prediction

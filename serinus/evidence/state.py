@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from serinus.core.errors import Conflict
+from serinus.core.errors import Conflict, DataError
 
 _POLL_SECONDS = 0.02
 _STATE, _LOCK = "state.json", ".lock"
@@ -127,9 +127,16 @@ class StateFolder:
             time.sleep(_POLL_SECONDS)
 
     def load(self) -> State:
-        """The state last saved; an empty one at first."""
+        """The state last saved; an empty one at first. Raises `DataError` for one of another release."""
         path = self.folder / _STATE
-        return State.model_validate_json(path.read_bytes()) if path.exists() else State()
+        try:
+            return State.model_validate_json(path.read_bytes()) if path.exists() else State()
+        except ValidationError as fault:
+            raise DataError(
+                f"the reduction in {self.folder} was made by another release",
+                cause=str(fault),
+                hint="move the folder away: it is made anew from the event log, which keeps every row",
+            ) from fault
 
     def save(self, state: State) -> None:
         """Makes the files that the state names the truth; all of them are on disk by then."""

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serinus.client.bucket import HEADER
+from serinus.client.bucket import ARM_HEADER, HEADER
 from serinus.core.assignment import BUCKETS, MOST_LISTED, mirrored_buckets, regex_of, smaller_arm
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.words import Arm
 
 API_VERSION, KIND = "gateway.networking.k8s.io/v1", "HTTPRoute"
-ARM_HEADER = "x-serinus-arm"
 ANY_BUCKET = "^(?:[0-9]{3})$"
 SERVICE_SUFFIX = "-predictor"
 GRPC_PATH = "/inference.GRPCInferenceService"

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from serinus.client.bucket import ARM_HEADER, HEADER
 from serinus.core.errors import UsageError
 
 MOST_ITEMS = 500
@@ -63,9 +64,7 @@ class Caller:
     def of(cls, headers: Mapping[str, str] | None) -> Caller:
         """From lower-case header names."""
         found = headers or {}
-        return cls(
-            found.get("x-serinus-bucket", ""), found.get("x-serinus-arm", ""), found.get("x-request-id", "")[:200]
-        )
+        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), found.get("x-request-id", "")[:200])
 
 
 def parse_instance(raw: object, path: str) -> Instance:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from serinus.client.bucket import BUCKETS, bucket_of
+from serinus.client.bucket import BUCKETS, HEADER, bucket_of
 from serinus.replay.recording import read_recording
 from tests.cluster.first_manifests import SALT, SERVICE
 from tests.cluster.load import Ask, Asking
@@ -64,7 +64,7 @@ def unit_of_bucket() -> Mapping[int, str]:
 
 def bucket(number: int) -> dict[str, str]:
     """The header of a bucket."""
-    return {"x-serinus-bucket": f"{number:03d}"}
+    return {HEADER: f"{number:03d}"}
 
 
 def without_bucket(visits: Sequence[Visit], name: str = "") -> Asking:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory_log import DAY, START, MemoryLog, exposure, outcome, scores
 
 from serinus.core.card import Problem
-from serinus.core.errors import Conflict
+from serinus.core.errors import Conflict, DataError
 from serinus.core.events import Stream
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
@@ -316,3 +316,18 @@ def test_a_second_reduction_waits_for_the_first_but_not_for_ever(tmp_path: Path)
         assert not entered.wait(0.1)
     waiting.join(60.0)
     assert entered.is_set()
+
+
+def test_a_state_of_another_release_is_told_and_moved_away_it_is_made_anew(tmp_path: Path, toy: Toy) -> None:
+    toy.shown("r1", "r2")
+    toy.log.append(O, [outcome("o1", "r1", "b", value=150.0)])
+    toy.reducer.reduce(START + 3 * DAY)
+    rows = toy.rows()
+    assert set(rows) == {"r1@toy-v1", "r2@toy-v1"}
+    state = tmp_path / "reduced" / "state.json"
+    state.write_text(state.read_text(encoding="utf-8").replace('"gaps"', '"rows"'), encoding="utf-8")
+    with pytest.raises(DataError, match="another release"):
+        toy.reducer.reduce(START + 3 * DAY)
+    (tmp_path / "reduced").rename(tmp_path / "old")
+    toy.reducer.reduce(START + 3 * DAY)
+    assert toy.rows() == rows
