@@ -6,8 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Unit tests keep one core busy each. A file stays on one worker, with the stores that its tests share; whole pipelines
-# and servers, which have processes of their own, run one after the other.
+# One worker a core. A file stays on one worker, with the stores and the runs that its tests share.
 WORKERS := -n 2 --dist loadfile
 
 # Steps are processes of their own and import much: without compiled bytecode each would cost seconds more.
@@ -41,7 +40,7 @@ define needs
 endef
 
 test: test-unit ## all tests: unit, then whole pipelines and contracts on the real systems
-	$(PY) -m pytest -q -m "slow and not live and not cluster"
+	$(PY) -m pytest -q $(WORKERS) -m "slow and not live and not cluster"
 
 test-unit: $(STAMP) ## the fast part
 	$(call needs,redis-server)

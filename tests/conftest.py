@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import prometheus_client  # noqa: F401 - before Feast, whose import would make all registries share their values
@@ -12,6 +13,13 @@ import yaml
 from serinus.core.card import Problem, parse_card
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several tests with one node id, workers would run a single one and report nothing."""
+    twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"several tests have one node id: {', '.join(twice)}")
 
 
 @pytest.fixture(scope="session")

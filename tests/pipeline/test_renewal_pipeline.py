@@ -6,80 +6,27 @@ Nothing in serinus/ knows this problem: its files are those of examples/renewal.
 from __future__ import annotations
 
 import json
-import os
 import pickletools
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from renewal_copy import Project, new_project
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Project:
-    """A copy of the example with a home and an empty working folder of its own."""
-
-    folder: Path
-    empty: Path
-
-    @property
-    def home(self) -> Path:
-        return self.folder / ".serinus"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SERINUS_")}
-        return kept | {"SERINUS_PROJECT": str(self.folder)}
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "serinus", *arguments]
-
-    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, cwd=self.empty, env=self.environment, check=False,
-            timeout=280,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code).stdout)
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        file = self.folder / path
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
-
-
-def _project(folder: Path) -> Project:
-    shutil.copytree(ROOT / "examples/renewal", folder / "project", ignore=shutil.ignore_patterns(".serinus"))
-    (folder / "empty").mkdir()
-    return Project(folder / "project", folder / "empty")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return _project(tmp_path_factory.mktemp("renewal"))
+    return new_project(tmp_path_factory.mktemp("renewal"))
 
 
 @pytest.fixture(scope="module")
 def first(project: Project) -> Any:
     """The first run, registering two candidates."""
     return project.json("pipeline", "run", "renewal", "--register", "gbdt,chosen", "--name", "first")
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Project:
-    return _project(tmp_path)
 
 
 def test_one_run_registers_both(project: Project, first: Any) -> None:
@@ -205,35 +152,3 @@ print(release.register("renewal", "job", "chosen", folders, new / "evaluation", 
 
 def test_the_name_of_a_run_is_its_own(project: Project, first: Any) -> None:
     assert "there is a run first already" in project.run("pipeline", "run", "renewal", "--name", "first", code=6).stderr
-
-
-def test_a_broken_contract_stops_before_features_and_is_reported(fresh: Project) -> None:
-    fresh.edit("problems/renewal/data/accounts.csv", "account,month", "account,moon")
-    done = fresh.run("pipeline", "run", "renewal", "--name", "broken", code=3)
-    error = next(line for line in done.stderr.splitlines() if line.startswith("error:"))
-    assert "column month" in error
-    steps = {path.stem for path in (fresh.home / "runs/broken/steps").iterdir()}
-    assert steps == {"prepare", "contract_raw", "report"}
-    assert "column month" in (fresh.home / "runs/broken/report.html").read_text()
-
-
-def test_an_interrupted_run_is_taken_up_where_it_was(fresh: Project) -> None:
-    started = subprocess.Popen(
-        fresh.command("pipeline", "run", "renewal", "--name", "cut"), cwd=fresh.empty, env=fresh.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # A test run in the background of a shell inherits an ignored SIGINT; a user's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    # The step after it has ended, so this one is surely cached; the cut falls into, or right after, the later one.
-    marker, later = (fresh.home / f"runs/cut/steps/{step}.json" for step in ("features", "training_set"))
-    deadline = time.monotonic() + 120
-    while not later.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(started.pid, signal.SIGINT)
-    _, error = started.communicate(timeout=60)
-    assert started.returncode == 130, error
-    before = marker.stat().st_mtime_ns
-    done = fresh.json("pipeline", "run", "renewal", "--resume", "cut")
-    assert done["succeeded"] is True
-    assert marker.stat().st_mtime_ns == before, "a finished step ran again"
-    assert done["versions"][0]["version"] == 1
