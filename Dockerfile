@@ -11,7 +11,8 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libgomp
 # --- What all three run on: a user that is a number, and nothing written outside /tmp. /opt/serinus/made keeps how an
 # environment was made: its lock, the scripts, and what they removed.
 FROM system AS runtime
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin serinus
+RUN groupadd --gid 65532 serinus \
+ && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin serinus
 ENV PATH=/app/bin:/opt/serinus/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/app HOME=/tmp LOGNAME=serinus \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 LABEL org.opencontainers.image.vendor="Serinus" org.opencontainers.image.licenses="Apache-2.0"
@@ -43,7 +44,7 @@ FROM predictor-environment AS predictor
 LABEL org.opencontainers.image.title="serinus predictor" \
       org.opencontainers.image.description="Serves one model version: KServe's protocols, Feast's online layout"
 COPY --from=code /app /app
-USER 10001:10001
+USER 65532:65532
 # It starts: without settings it says so and ends with 2.
 RUN python -m serinus.wiring.serve '{}' 2>/dev/null; test $? = 2
 EXPOSE 8080 8081
@@ -60,7 +61,7 @@ FROM operator-environment AS operator
 LABEL org.opencontainers.image.title="serinus operator" \
       org.opencontainers.image.description="Collects outcomes and exposures into the event log"
 COPY --from=code /app /app
-USER 10001:10001
+USER 65532:65532
 RUN python -m serinus.wiring.collect '{}' 2>/dev/null; test $? = 2
 EXPOSE 8090
 ENTRYPOINT ["python", "-m", "serinus.wiring.collect"]
@@ -76,6 +77,6 @@ LABEL org.opencontainers.image.title="serinus pipeline" \
       org.opencontainers.image.description="Runs pipeline components and the command line"
 COPY --from=project /app /app
 ENV SERINUS_PROJECT=/app SERINUS_PROFILE=cluster
-USER 10001:10001
+USER 65532:65532
 RUN serinus problem check retail >/dev/null
 ENTRYPOINT ["serinus"]

@@ -10,7 +10,7 @@ from typing import Any
 
 Document = dict[str, Any]
 
-USER = 10001
+USER = 65532
 PREDICTOR, OPERATOR, PIPELINE, REDIS = (
     "serinus/predictor:dev",
     "serinus/operator:dev",

@@ -15,7 +15,7 @@ from tests.cluster.image_archive import Contents, contents
 pytestmark = [pytest.mark.cluster, pytest.mark.bed]
 
 PREDICTOR_BYTES = 450e6
-USER = "10001:10001"
+USER = "65532:65532"
 SITE = "opt/serinus/lib/python3.11/site-packages"
 TOOLS = {"gcc", "g++", "cc", "c++", "clang", "as", "ld", "make", "cmake", "pip", "pip3", "wheel", "protoc"}
 PACKAGES_OF_TOOLS = {"pip", "setuptools", "wheel", "grpcio-tools", "grpc-tools"}

@@ -71,7 +71,7 @@ def test_an_image_starts_as_a_restricted_pod(namespace: Kube, expected: Expected
     log = namespace.run("logs", "start")
     assert (started, expected.said in log) == (expected.code, True), log
     log = namespace.run("logs", "imports")
-    assert (imported, log.splitlines()[-1:]) == (0, ["10001 False False"]), log
+    assert (imported, log.splitlines()[-1:]) == (0, ["65532 False False"]), log
 
 
 def apply_pod(kube: Kube, name: str, image: str, extra: Document) -> None:

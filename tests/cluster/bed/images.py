@@ -21,14 +21,13 @@ from tests.cluster.bed import standins
 from tests.cluster.bed.buildah import Buildah, BuildFailed
 from tests.cluster.bed.gateway import gateway_image
 from tests.cluster.bed.node import PAUSE_IMAGE
-from tests.cluster.bed.places import HERE, REPOSITORY, places
+from tests.cluster.bed.places import HERE, REPOSITORY, outdated, places
 
 Say = Callable[[str], None]
 _ENVOY = "docker.io/envoyproxy/envoy:distroless-v1.38.3"
 _HELPER = "docker.io/library/busybox:1.36"
 _REDIS = "docker.io/library/redis:7"
 _BUILT_WITH = ("Dockerfile", ".dockerignore", "images", "serinus")
-_KEPT = 3
 _PROJECT = ("components", "feature_repo", "pipelines", "problems", "serinus.toml")
 _TARGETS = {"predictor": (), "operator": (), "pipeline": _PROJECT}
 
@@ -147,12 +146,7 @@ def _make(buildah: Buildah, recipe: Recipe, base_key: str, archive: Path, say: S
     }
     # Its facts come last: an archive without them does not count.
     _facts(archive).write_text(json.dumps(facts), encoding="utf-8")
-    _forget(archive.parent.glob(f"{recipe.short}-{'?' * len(content([]))}.tar"))
-
-
-def _forget(archives: Iterable[Path]) -> None:
-    """All but the newest: a running bed, or another checkout, may use one of an earlier content."""
-    for old in sorted(archives, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+    for old in outdated(archive.parent.glob(f"{recipe.short}-{'?' * len(content([]))}.tar")):
         _facts(old).unlink(missing_ok=True)
         old.unlink()
 

@@ -7,7 +7,7 @@ gone when the cluster is.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +22,7 @@ SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
 DNS_ADDRESS = "10.96.0.10"
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
+_KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,8 @@ def places(environ: Mapping[str, str] | None = None) -> Places:
     env = os.environ if environ is None else environ
     cache = Path(env.get("SERINUS_BED_CACHE") or Path.home() / ".cache" / "serinus-bed").absolute()
     return Places(cache, Path(env.get("SERINUS_BED_HOME") or cache / "run").absolute())
+
+
+def outdated(made: Iterable[Path]) -> list[Path]:
+    """Of things made one after the other all but the newest: a running bed, or another checkout, may use those."""
+    return sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT]

@@ -49,6 +49,16 @@ def listens(host: str, port: int) -> Probe:
     return probe
 
 
+def says(log: Path, words: str) -> Probe:
+    """Words in the component's log, for one that has no port."""
+
+    def probe() -> str:
+        said = log.exists() and words in log.read_text(encoding="utf-8", errors="replace")
+        return "" if said else f"it has not said {words!r} yet"
+
+    return probe
+
+
 def succeeds(*command: str) -> Probe:
     """A command that ends with 0."""
 

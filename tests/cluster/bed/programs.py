@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.bed.places import HERE
+from tests.cluster.bed.places import HERE, outdated
 
 MODULES = HERE / "modules"
 # Without symbol tables: half of the size, and of the linker's time.
 _STRIPPED = "-s -w"
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+_DIGEST_BYTES = 6
 
 # Charts, CRDs and manifests are read from the sources of these modules, each as a folder of modules/ pins it.
 KSERVE = ("kserve", "github.com/kserve/kserve")
@@ -110,6 +111,8 @@ def _build(program: Program, binary: Path) -> None:
         _go("build", *_FLAGS, "-ldflags", _linked(program), "-o", str(made), program.package, folder=program.folder)
         shutil.rmtree(binary.parent, ignore_errors=True)
         made.parent.rename(binary.parent)
+    for old in outdated(binary.parent.parent.glob(f"{program.name}-{'?' * 2 * _DIGEST_BYTES}")):
+        shutil.rmtree(old)
 
 
 def _linked(program: Program) -> str:
@@ -139,7 +142,7 @@ def _go(*arguments: str, folder: Path) -> str:
 def _content(program: Program) -> str:
     compiler = _go("env", "GOVERSION", folder=program.folder)
     told = (*_FLAGS, _STRIPPED, program.package, program.version_from, compiler)
-    digest = hashlib.blake2b(digest_size=6)
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in (*_sources(program.folder), *told):
         digest.update(part.encode())
         digest.update(b"\0")

@@ -7,6 +7,7 @@ itself runs beside the cluster instead of in it.
 from __future__ import annotations
 
 from tests.cluster.bed.parts import Component, Part, Task
+from tests.cluster.bed.probes import says
 from tests.cluster.bed.programs import LOCAL_PATH, module_folder
 from tests.cluster.bed.site import Site, documents
 
@@ -43,7 +44,7 @@ def storage(site: Site, helper_image: str) -> list[Part]:
             f"--helper-pod-file={helper}",
             "--configmap-name=local-path-config",
         ),
-        lambda: "",  # it has no port; that claims are bound shows it at work
+        says(site.places.logs / "local-path-provisioner.log", "Started provisioner controller"),
         needs=("storage-objects",),
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.bed import programs
-from tests.cluster.bed.programs import PROGRAMS, SOURCES, build_programs
+from tests.cluster.bed.programs import PROGRAMS, SOURCES, Program, build_programs
 
 
 def test_with_every_binary_there_the_sources_are_fetched_all_the_same(
@@ -25,6 +26,22 @@ def test_with_every_binary_there_the_sources_are_fetched_all_the_same(
     assert built == [PROGRAMS[0].name]
     assert set(found) == {one.name for one in PROGRAMS}
     assert read == list(SOURCES)
+
+
+def test_a_new_build_leaves_the_newest_of_its_program_and_all_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "_go", lambda *arguments, folder: Path(arguments[-2]).touch())
+    for age, name in enumerate(["kube-proxy-00000000000c", "kube-proxy-00000000000b", "kube-proxy-00000000000a"]):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (age, age))
+    others = [tmp_path / "kube-proxy-other-00000000000a", tmp_path / "kubectl-00000000000a"]
+    for other in others:
+        other.mkdir()
+    programs._build(Program("kube-proxy", "etcd", "any"), tmp_path / "kube-proxy-00000000000d" / "kube-proxy")
+    kept = {path.name for path in tmp_path.glob("kube-proxy-????????????")}
+    assert kept == {"kube-proxy-00000000000a", "kube-proxy-00000000000b", "kube-proxy-00000000000d"}
+    assert all(other.exists() for other in others)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda one: one[1])
