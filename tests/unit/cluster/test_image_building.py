@@ -12,7 +12,7 @@ import pytest
 from images import diet
 from images.compiled import loaded
 from tests.cluster.bed.buildah import mounts_below, tree_bytes
-from tests.cluster.bed.images import Image, Images, Recipe, build, content, recipes
+from tests.cluster.bed.images import Image, Images, Recipe, build, content, own_recipes, program_recipes
 from tests.cluster.bed.standins import mirror
 from tests.cluster.image_archive import contents
 
@@ -75,7 +75,8 @@ def test_an_image_that_the_cache_has_is_not_built(tmp_path: Path, monkeypatch: p
         raise AssertionError("built")
 
     recipe = Recipe("docker.io/x/one:dev", ("v1",), build_it)
-    archive = tmp_path / recipe.archive(content(["base"]))
+    archive = tmp_path / "images" / recipe.archive(content(["base"]))
+    archive.parent.mkdir()
     archive.with_suffix(".json").write_text(json.dumps({"unpacked_bytes": 7, "digest": "sha256:0"}))
     (image,) = build([recipe], tmp_path, print)
     assert image == Image("docker.io/x/one", "dev", archive, 7, "sha256:0")
@@ -83,7 +84,8 @@ def test_an_image_that_the_cache_has_is_not_built(tmp_path: Path, monkeypatch: p
 
 
 def test_every_image_has_a_name_of_its_own(tmp_path: Path) -> None:
-    names = [one.short for one in recipes({"pause": tmp_path / "pause", "envoy-gateway": tmp_path / "envoy-gateway"})]
+    made_of = {"pause": tmp_path / "pause", "envoy-gateway": tmp_path / "envoy-gateway"}
+    names = [one.short for one in [*own_recipes(), *program_recipes(made_of)]]
     assert len(set(names)) == len(names) == 8
 
 
