@@ -22,6 +22,8 @@ MODULES = HERE / "modules"
 # Without symbol tables: half of the size, and of the linker's time.
 _STRIPPED = "-s -w"
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+# The compiler collects its garbage when it is four times what lives, not once: a fifth of its time less.
+_COLLECTED_AT = "400"
 _DIGEST_BYTES = 6
 
 # Charts, CRDs and manifests are read from the sources of these modules, each as a folder of modules/ pins it.
@@ -129,7 +131,7 @@ def _go(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
         ("go", *arguments),
         cwd=folder,
-        env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
+        env={"GOGC": _COLLECTED_AT} | os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
         capture_output=True,
         text=True,
         check=False,
