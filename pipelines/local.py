@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +46,11 @@ def run_local(run: LocalRun, on_event: OnEvent) -> bool:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     pipeline = training_pipeline(run.card, caching=True)
-    with _environment(run), (run.folder / "pipeline.log").open("a", encoding="utf-8") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="serinus-") as scratch,
+        _environment(run, scratch),
+        (run.folder / "pipeline.log").open("a", encoding="utf-8") as log,
+    ):
         local.init(
             runner=local.SubprocessRunner(use_venv=False),
             pipeline_root=str(run.folder / "artifacts"),
@@ -65,13 +70,14 @@ def run_local(run: LocalRun, on_event: OnEvent) -> bool:
 
 
 @contextlib.contextmanager
-def _environment(run: LocalRun) -> Iterator[None]:
-    """What the steps' processes inherit."""
+def _environment(run: LocalRun, scratch: str) -> Iterator[None]:
+    """What the steps' processes inherit. Each leaves a folder where temporary files go, for kfp removes none."""
     wanted = {
         "SERINUS_RUN": run.name,
         "SERINUS_PROJECT": str(run.project),
         "SERINUS_HOME": str(run.home),
         "PYTHONWARNINGS": "ignore",
+        "TMPDIR": scratch,
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

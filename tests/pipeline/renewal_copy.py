@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the example with a home and an empty working folder of its own."""
+    """A copy of the example with a home, an empty working folder and one for temporary files of its own."""
 
     folder: Path
     empty: Path
@@ -26,9 +26,13 @@ class Project:
         return self.folder / ".serinus"
 
     @property
+    def temporary(self) -> Path:
+        return self.folder.parent / "temporary"
+
+    @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SERINUS_")}
-        return kept | {"SERINUS_PROJECT": str(self.folder)}
+        return kept | {"SERINUS_PROJECT": str(self.folder), "TMPDIR": str(self.temporary)}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "serinus", *arguments]
@@ -55,4 +59,5 @@ def new_project(folder: Path) -> Project:
     """In an empty folder."""
     shutil.copytree(ROOT / "examples/renewal", folder / "project", ignore=shutil.ignore_patterns(".serinus"))
     (folder / "empty").mkdir()
+    (folder / "temporary").mkdir()
     return Project(folder / "project", folder / "empty")

@@ -31,6 +31,7 @@ def first(project: Project) -> Any:
 
 def test_one_run_registers_both(project: Project, first: Any) -> None:
     assert first["succeeded"] is True
+    assert list(project.temporary.iterdir()) == [], "a run leaves no temporary files"
     assert [(one["candidate"], one["version"]) for one in first["versions"]] == [("gbdt", 1), ("linear", 2)]
     assert first["versions"][1]["aliases"] == ["challenger"]
     listed = project.json("model", "list", "renewal")
