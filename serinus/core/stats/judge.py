@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from serinus.core.card.operation import Rollout
-from serinus.core.card.requirements import Kpi, KpiFormula
+from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
 from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.counts import CountState
@@ -29,8 +29,6 @@ Kind = Literal["ratio", "calibration", "count"]
 # So many units with a positive value must be seen on the canary, or be expected there by the stable arm's share. Fewer
 # make no mean normal: of rare events none may have come yet, of heavy-tailed amounts no large one (docs/statistics.md).
 FEWEST_POSITIVE, FEWEST_PAYERS = 30, 200
-_COUNTS: tuple[KpiFormula, ...] = ("error_rate", "latency_slo")
-_KNOWN_WITH_THE_ANSWER: tuple[KpiFormula, ...] = (*_COUNTS, "cold_start_share")
 
 
 class KpiTest(BaseModel):
@@ -85,19 +83,23 @@ def tests_of(kpis: Sequence[Kpi], policy: Rollout, *, independent_outcomes: bool
 
 
 def _stages(kpi: Kpi, policy: Rollout, *, independent_outcomes: bool) -> tuple[Stage, ...]:
-    """Where a KPI can be judged: what nobody saw has no outcome, and nobody returns because of it."""
+    """Where a KPI is judged, of the stages that the policy has."""
     shadow = any(step.shadow is not None for step in policy.steps)
     weights = any(step.weight is not None for step in policy.steps)
-    in_shadow = kpi.formula in _KNOWN_WITH_THE_ANSWER or (independent_outcomes and kpi.formula != "return_within")
-    return (*((Stage.SHADOW,) if shadow and in_shadow else ()), *((Stage.WEIGHTS,) if weights else ()))
+    in_shadow = shadow and kpi.judged_in_shadow(independent_outcomes=independent_outcomes)
+    return (*((Stage.SHADOW,) if in_shadow else ()), *((Stage.WEIGHTS,) if weights else ()))
+
+
+def _kind(kpi: Kpi) -> Kind:
+    if kpi.formula == "calibration":
+        return "calibration"
+    return "count" if kpi.counted else "ratio"
 
 
 def _test(kpi: Kpi, stages: tuple[Stage, ...], levels: dict[Stage, float], alpha: float) -> KpiTest:
-    kinds: dict[KpiFormula, Kind] = dict.fromkeys(_COUNTS, "count")
-    kinds["calibration"] = "calibration"
     return KpiTest(
         kpi=kpi.name,
-        kind=kinds.get(kpi.formula, "ratio"),
+        kind=_kind(kpi),
         role=kpi.role,
         direction=kpi.direction,
         stages=stages,
