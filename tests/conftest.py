@@ -9,10 +9,14 @@ from pathlib import Path
 import prometheus_client  # noqa: F401 - before Feast, whose import would make all registries share their values
 import pytest
 import yaml
+from hypothesis import settings
 
 from serinus.core.card import Problem, parse_card
 
 ROOT = Path(__file__).parent.parent
+# Examples are the same in every run, and no test fails for the time it takes.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

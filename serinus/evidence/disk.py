@@ -33,6 +33,13 @@ class Disk:
         """Removes a file that may be gone already."""
         path.unlink(missing_ok=True)
 
+    def folder(self, path: Path) -> None:
+        """A folder, with those above it, whose names are on disk as well."""
+        if not path.is_dir():
+            self.folder(path.parent)
+            path.mkdir(exist_ok=True)
+            self.sync(path.parent)
+
     def publish(self, path: Path, data: bytes) -> None:
         """Writes aside, and renames once the bytes are on disk."""
         fresh = path.with_name(f".{path.name}.tmp")

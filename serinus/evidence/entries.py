@@ -25,6 +25,12 @@ ROWS = "rows"
 # Beside a column of lists of floats: how many are in each.
 _LENGTHS = ".n"
 _FLOATS = np.dtype("<f8")
+# By these rows are folded, joined and counted; a release that adds a column to a row type adds none here.
+_IDENTITY = {
+    Stream.EXPOSURES: ("id", "request_id", "revision", "unit", "at", "as_of", "writer", "sequence"),
+    Stream.SCORES: ("id", "request_id"),
+    Stream.OUTCOMES: ("id", "request_id", "unit", "as_of"),
+}
 _KINDS = {
     stream: {one.name: get_type_hints(kind)[one.name] for one in fields(kind)} for stream, kind in ROW_TYPES.items()
 }
@@ -67,7 +73,7 @@ def row_count(entry: Fields) -> int:
 def decoded(stream: Stream, entry: Fields) -> pa.Table:
     """The rows as a table of the stream's schema; null in columns that an older release did not write.
 
-    Raises `DataError` when it is not an entry of this stream.
+    Raises `DataError` when it is not an entry of this stream, or lacks by what its rows are told apart.
     """
     import pyarrow as pa
 
@@ -75,7 +81,7 @@ def decoded(stream: Stream, entry: Fields) -> pa.Table:
 
     rows = row_count(entry)
     try:
-        known = [one for one in SCHEMAS[stream] if one.name.encode() in entry]
+        known = [one for one in SCHEMAS[stream] if one.name.encode() in entry or one.name in _IDENTITY[stream]]
         table = pa.table({one.name: _column(entry, one) for one in known})
         conforming = conformed(stream, table).cast(SCHEMAS[stream])
     except (ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as fault:
@@ -83,6 +89,9 @@ def decoded(stream: Stream, entry: Fields) -> pa.Table:
         raise DataError(f"an entry of {stream.value} cannot be read", cause=cause) from fault
     if len(conforming) != rows or not rows:
         raise DataError(f"an entry of {stream.value} says {rows} rows and has {len(conforming)}")
+    holed = [one.name for one in known if conforming[one.name].null_count]
+    if holed:
+        raise DataError(f"an entry of {stream.value} has nothing in some rows of {', '.join(holed)}")
     return conforming
 
 

@@ -41,7 +41,7 @@ class ParquetEventLog:
         self._token, self._count = f"{writer or 'log'}-{uuid.uuid4().hex[:8]}", count()
         self._known: dict[tuple[Stream, str], Segment] = {}
         for stream in Stream:
-            (folder / stream.value).mkdir(parents=True, exist_ok=True)
+            self._disk.folder(folder / stream.value)
 
     def append(self, stream: Stream, events: Sequence[Event]) -> None:
         """See `EventSink`."""
@@ -94,8 +94,8 @@ class ParquetEventLog:
     def set_aside(self, stream: Stream, name: str, data: bytes) -> None:
         """Keeps what came for a stream and is no row of it; `damage` counts it. Raises `Unavailable`."""
         torn = self._folder / "torn"
-        torn.mkdir(exist_ok=True)
         with self._refusing(stream):
+            self._disk.folder(torn)
             self._disk.publish(torn / f"{stream.value}-{name}", data)
 
     def _listed(self, stream: Stream) -> list[Segment]:
@@ -154,7 +154,7 @@ class ParquetEventLog:
 
     def _set_aside(self, path: Path) -> None:
         torn = self._folder / "torn"
-        torn.mkdir(exist_ok=True)
+        self._disk.folder(torn)
         self._disk.rename(path, torn / f"{path.parent.name}-{path.name.lstrip('.')}-{uuid.uuid4().hex[:6]}")
 
 

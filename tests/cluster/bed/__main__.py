@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.bed import control_groups, namespaces
@@ -25,7 +26,7 @@ from tests.cluster.bed.gateway import CLASS
 from tests.cluster.bed.images import Images, build, own_recipes, program_recipes
 from tests.cluster.bed.node import importing
 from tests.cluster.bed.parts import last_lines
-from tests.cluster.bed.places import Places, places
+from tests.cluster.bed.places import HIDDEN, REPOSITORY, Places, places
 from tests.cluster.bed.plan import Plan
 from tests.cluster.bed.programs import build_programs
 from tests.cluster.bed.site import run
@@ -64,6 +65,8 @@ def main() -> int:
 
 
 def _done_as(command: str, rest: list[str]) -> int:
+    if command in ("up", "build"):
+        control_groups.require()
     if command == "up":
         return _up(places(), rest)
     if command == "enter":
@@ -97,6 +100,9 @@ def _launch(plan: Plan) -> None:
 def _renew(plan: Plan) -> int:
     """Brings the images of a bed that was up already to what the sources are now."""
     old = Plan.read(plan.places.run)
+    lacking = set(plan.wanted) - {one["name"] for one in _parts(plan.places)}
+    if old.wanted and (lacking or not plan.wanted):
+        return _fail("the bed that is up has only some parts:", [*old.wanted, "make cluster-down, then up"])
     if old.programs != plan.programs:
         return _fail("the bed that is up runs other programs than are pinned now:", ["make cluster-down, then up"])
     for name, archive in plan.images.items():
@@ -109,7 +115,8 @@ def _renew(plan: Plan) -> int:
 
 def _plan(where: Places) -> Plan:
     _install()
-    control_groups.require()
+    go = Path(shutil.which("go") or "").resolve()
+    _require_visible(REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), go, where.cache, where.run)
     # One waits for the network while the other compiles.
     with ThreadPoolExecutor(1) as beside:
         own = beside.submit(build, own_recipes(), where.cache, _say)
@@ -119,9 +126,10 @@ def _plan(where: Places) -> Plan:
 
 
 def _build(where: Places) -> int:
+    began = time.monotonic()
     with _alone(where), control_groups.within(where.control_group):
         _plan(where)
-    return 0
+    return _done(f"all programs and images are there after {time.monotonic() - began:.0f} s")
 
 
 def _follow(where: Places) -> int:
@@ -201,6 +209,14 @@ def _install() -> None:
         waits = ("-o", "DPkg::Lock::Timeout=300")
         for command in (("apt-get", "update", "-qq"), ("apt-get", "install", "-y", "-qq", *waits, *missing)):
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def _require_visible(*paths: Path) -> None:
+    """Raises `LookupError` when the bed's own folders would hide what its keeper runs or reads."""
+    for path in paths:
+        over = [one for one in HIDDEN if path.is_relative_to(one)]
+        if over:
+            raise LookupError(f"{path} cannot be seen in the bed, which has a folder of its own over {over[0]}")
 
 
 @contextmanager

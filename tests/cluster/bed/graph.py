@@ -61,7 +61,6 @@ class Graph:
             del running[one]
             fault = one.exception()
             if fault is not None:
-                self._stopping.set()
                 raise fault
 
     def _start(self, part: Part) -> None:
@@ -74,9 +73,19 @@ class Graph:
             else:
                 part.run()
         except Exception as fault:
+            if not self._is_first():
+                self._say(part.name, "waiting", message="given up: another part failed before it")
+                return
             self._say(part.name, "failed", time.monotonic() - began, str(fault))
             raise fault if isinstance(fault, PartFailed) else PartFailed(f"{part.name} failed: {fault}") from fault
         self._say(part.name, "ready", time.monotonic() - began)
+
+    def _is_first(self) -> bool:
+        """Whether nothing failed before; what fails after it may have been given up on, or miss what it needs."""
+        with self._lock:
+            first = not self._stopping.is_set()
+            self._stopping.set()
+            return first
 
     def look(self) -> None:
         """Notes the components that have ended since they were ready."""

@@ -24,18 +24,16 @@ from tests.cluster.bed.kserve import kserve
 from tests.cluster.bed.network import make_network
 from tests.cluster.bed.node import node
 from tests.cluster.bed.parts import Part, PartFailed, needed
-from tests.cluster.bed.places import Places
+from tests.cluster.bed.places import BOUND, EMPTY, Places
 from tests.cluster.bed.plan import Plan
 from tests.cluster.bed.site import Site, run
 from tests.cluster.bed.storage import storage
 
 _LOOK_SECONDS = 1.0
-# What programs take for granted, kept from the machine's own: folders of the run over them, seen here only.
-_OWN = {"/var/lib": "var-lib", "/var/log": "var-log", "/opt": "opt"}
 
 
 def main(arguments: list[str]) -> int:
-    """Keeps the cluster in the folder `arguments[0]` until SIGTERM."""
+    """Keeps the cluster in the folder `arguments[0]` until SIGTERM, then stops the parts in order; `down` kills."""
     folder = Path(arguments[0])
     plan = Plan.read(folder)
     stop = threading.Event()
@@ -67,11 +65,11 @@ def _parts(plan: Plan) -> list[Part]:
 
 def _mounts(places: Places) -> None:
     run("mount", "--make-rshared", "/")
-    for path, name in _OWN.items():
+    for path, name in BOUND.items():
         own = places.run / name
         own.mkdir(parents=True, exist_ok=True)
         run("mount", "--bind", str(own), path)
-    for path in ("/run", "/dev/shm"):
+    for path in EMPTY:
         run("mount", "-t", "tmpfs", "tmpfs", path)
 
 

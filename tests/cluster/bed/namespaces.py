@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -43,7 +44,7 @@ def first_process(places: Places) -> psutil.Process | None:
 
 
 def entering(places: Places, *, wholly: bool = False) -> tuple[str, ...]:
-    """The beginning of a command that runs in the bed's network, or wholly in its namespaces.
+    """The beginning of a command that runs here, in the bed's network or wholly in its namespaces.
 
     Raises `LookupError` when no bed is up.
     """
@@ -51,7 +52,7 @@ def entering(places: Places, *, wholly: bool = False) -> tuple[str, ...]:
     if first is None:
         raise LookupError("no cluster is up: make cluster-up")
     spaces = ("--net", "--mount", "--pid", "--ipc") if wholly else ("--net",)
-    return ("nsenter", "--target", str(first.pid), *spaces, "--")
+    return ("nsenter", "--target", str(first.pid), *spaces, f"--wdns={Path.cwd()}", "--")
 
 
 def end(places: Places, patience: float = 20.0) -> list[str]:

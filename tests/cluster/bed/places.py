@@ -22,6 +22,10 @@ SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
 DNS_ADDRESS = "10.96.0.10"
 API_SERVER = f"https://{NODE_ADDRESS}:6443"
+# What programs take for granted: in the bed there is something of its own over these.
+BOUND = {"/var/lib": "var-lib", "/var/log": "var-log", "/opt": "opt"}
+EMPTY = ("/run", "/dev/shm")
+HIDDEN = (*BOUND, *EMPTY)
 _KEPT = 3
 
 

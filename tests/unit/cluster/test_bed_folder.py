@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.bed import control_groups, namespaces
+from tests.cluster.bed.__main__ import _require_visible
+from tests.cluster.bed.__main__ import main as bed
 from tests.cluster.bed.buildah import mounts_below
 from tests.cluster.bed.places import places
 
@@ -47,9 +50,19 @@ def test_mounts_of_a_neighbour_are_not_its_own(monkeypatch: pytest.MonkeyPatch) 
     assert mounts_below(Path("/b/run")) == [Path("/b/run"), Path("/b/run/x")]
 
 
-def test_a_machine_without_the_control_groups_it_needs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_the_control_groups_it_needs_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(control_groups, "_ROOT", tmp_path)
     control_groups.require()
     (tmp_path / "cgroup.controllers").touch()
-    with pytest.raises(LookupError, match="control groups of version 1"):
-        control_groups.require()
+    for command in ("up", "build"):
+        monkeypatch.setattr(sys, "argv", ["bed", command])
+        assert bed() == 1
+        assert "control groups of version 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hidden", ["/var/lib/checkout", "/opt/go"])
+def test_what_the_bed_would_hide_is_told(hidden: str) -> None:
+    with pytest.raises(LookupError, match=f"{hidden} cannot be seen in the bed"):
+        _require_visible(Path("/usr"), Path(hidden))

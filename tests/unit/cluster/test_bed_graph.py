@@ -71,6 +71,22 @@ def test_a_component_that_does_not_get_ready_says_what_it_misses(tmp_path: Path)
     graph.stop()
 
 
+def test_the_part_that_failed_first_is_named_and_not_one_that_was_starting(tmp_path: Path) -> None:
+    seen = Seen()
+    begun = tmp_path / "begun"
+    slow = Component("slow", (sys.executable, "-c", f"open({str(begun)!r}, 'w'); {SLEEPS[2]}"), lambda: "no port yet")
+
+    def fails() -> None:
+        waiting("slow has begun", lambda: "" if begun.exists() else "not yet", ()).run()
+        raise RuntimeError("refused")
+
+    graph = Graph([slow, Task("apply", fails)], tmp_path, seen)
+    with pytest.raises(PartFailed, match="apply failed: refused"):
+        graph.start()
+    graph.stop()
+    assert seen.states() == {"slow": "waiting", "apply": "failed"}
+
+
 def test_a_task_that_fails_is_named(tmp_path: Path) -> None:
     def fails() -> None:
         raise RuntimeError("refused")

@@ -59,7 +59,7 @@ def test_seeds_share_no_more_than_chance() -> None:
 
 
 @given(SEEDS, st.integers(0, 5), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_more_weight_only_adds_and_never_reaches_the_hold_back(seed: int, hold_back: int, data: st.DataObject) -> None:
     low, high = sorted(data.draw(st.tuples(*[st.integers(0, 100 - hold_back)] * 2)))
     fewer, more = canary_buckets(seed, low, hold_back), canary_buckets(seed, high, hold_back)
@@ -97,13 +97,13 @@ def test_the_smaller_arm_is_listed(weight: int, arm: str, listed: int) -> None:
 
 
 @given(SETS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_regex_matches_its_set_and_nothing_else(buckets: set[int]) -> None:
     assert _matched(regex_of(buckets)) == buckets
 
 
 @given(SETS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_re2_agrees(buckets: set[int]) -> None:
     """The engine of Envoy and of Go, by full match as Envoy does."""
     re2 = pytest.importorskip("re2")

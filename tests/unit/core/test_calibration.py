@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from serinus.core.calibration import Calibration, fit_platt
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.floats(0.001, 0.999), st.floats(0.01, 1.0))
 def test_the_correction_equals_the_published_formula(p: float, w: float) -> None:
     expected = p / (p + (1 - p) / w)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.core import kpi
@@ -53,7 +53,6 @@ def test_log_loss_is_finite_at_the_ends() -> None:
     assert loss[2] == pytest.approx(np.log(2))
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 50)), min_size=1, max_size=12),

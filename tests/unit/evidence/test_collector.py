@@ -238,7 +238,7 @@ _OUTCOME = st.fixed_dictionaries(
 _BODY = st.fixed_dictionaries({}, optional={"outcomes": st.lists(_OUTCOME | _ANY, max_size=4) | _ANY, "y": _ANY}) | _ANY
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, suppress_health_check=list(HealthCheck))
 @given(body=_BODY)
 def test_no_body_breaks_the_collector(http: TestClient, body: Any) -> None:
     import json

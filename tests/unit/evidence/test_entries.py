@@ -100,6 +100,10 @@ BROKEN: dict[str, Callable[[dict[str, bytes]], object]] = {
     "no text": lambda e: e.update(unit=orjson.dumps([1, 2])),
     "a number too large": lambda e: e.update(sequence=orjson.dumps([1, 2**64 - 1])),
     "no utf-8": lambda e: e.update(unit=b'["\xff", "u"]'),
+    "no id": lambda e: e.pop("id"),
+    "no writer": lambda e: e.pop("writer"),
+    "a row without an id": lambda e: e.update(id=b'["a", null]'),
+    "a row without a number": lambda e: e.update(bucket=b"[1, null]"),
     "no list": lambda e: e.update(unit=b"7"),
     "no lengths": lambda e: e.pop("covariates.n"),
     "lengths of a list more": lambda e: e.update({"covariates.n": b"[1, 1, 1]"}),
@@ -114,6 +118,14 @@ def test_what_is_no_entry_is_told(how: str) -> None:
     BROKEN[how](entry)
     with pytest.raises(DataError):
         decoded(Stream.EXPOSURES, stored(entry))
+
+
+@pytest.mark.parametrize(("stream", "event"), [(Stream.SCORES, scores("a")), (Stream.OUTCOMES, outcome("a"))])
+def test_rows_that_cannot_be_joined_are_told(stream: Stream, event: Event) -> None:
+    entry = encoded(stream, [event])
+    del entry["request_id"]
+    with pytest.raises(DataError):
+        decoded(stream, stored(entry))
 
 
 def test_an_entry_of_another_stream_is_told() -> None:

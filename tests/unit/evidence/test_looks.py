@@ -317,7 +317,7 @@ TICKED = BEGIN + 3 * DAY
 
 
 @given(st.lists(st.floats(-0.2, 1.6), max_size=12))
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 def test_reductions_in_any_batches_give_equal_looks(days: list[float]) -> None:
     """Whatever was closed by which run; a day of window lies between the answer and the rest of its KPIs."""
     moments = sorted({BEGIN + one * DAY for one in days} | {LATER})
@@ -327,7 +327,7 @@ def test_reductions_in_any_batches_give_equal_looks(days: list[float]) -> None:
 
 
 @given(st.lists(st.floats(0.0, 1.6), max_size=6))
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 def test_what_was_read_once_is_read_the_same_again(days: list[float]) -> None:
     """What is known at a moment begins what is known later."""
     moments = sorted(BEGIN + one * DAY for one in days)
@@ -338,7 +338,7 @@ def test_what_was_read_once_is_read_the_same_again(days: list[float]) -> None:
 
 
 @given(st.lists(st.floats(0.0, 1.6), max_size=6))
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6)
 def test_ticks_in_any_batches_come_to_the_same_end(days: list[float]) -> None:
     """Judge and machine over what each moment knows: of a candidate that is promoted, and of one that is not."""
     moments = sorted({BEGIN + one * DAY for one in days} | {LATER})

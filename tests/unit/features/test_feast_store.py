@@ -73,7 +73,7 @@ def test_a_late_row_does_not_replace_a_newer_one(store: FeastStore) -> None:
 EVENTS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 6), st.integers(0, 99)), min_size=1, max_size=15)
 
 
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 @given(EVENTS, st.integers(0, 7))
 def test_materialized_equals_retrieved_whatever_the_history(ties: FeastStore, events: Any, day: int) -> None:
     """Ties, late rows and rows of the future: both sides choose the same row."""

@@ -72,7 +72,7 @@ def _joined(events: Any, asked: list[tuple[int, int, int]], ttl: int, composite:
 
 
 @pytest.mark.slow
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(EVENTS, ASKED, st.sampled_from([0, 3]), st.booleans())
 def test_equal_to_the_oracle(events: Any, asked: Any, ttl: int, composite: bool) -> None:
     assert _joined(events, asked, ttl, composite) == _oracle(events, asked, ttl, composite)
@@ -94,7 +94,7 @@ def test_duplicates_and_order_of_the_asked_rows_stay() -> None:
     assert _joined(events, [(2, 0, 3), (1, 0, 3), (2, 0, 3), (3, 0, 3)], 0, False) == [8.0, 7.0, 8.0, None]
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(EVENTS, TIMES, st.integers(0, 12), st.booleans())
 def test_rows_of_an_interval_and_the_latest_of_each_key(events: Any, start: int, hours: int, composite: bool) -> None:
     keys = ["user", "item"] if composite else ["user"]
@@ -262,7 +262,7 @@ def _unique(events: Any) -> Any:
     return list({(u, i, t, c): (u, i, t, c, v) for u, i, t, c, v in events}.values())
 
 
-@settings(deadline=None, derandomize=True, max_examples=12)
+@settings(max_examples=12)
 @given(EVENTS.filter(bool), ASKED)
 def test_through_feast_equal_to_its_duckdb_store_and_to_the_oracle(
     stores: dict[str, Any], events: Any, asked: Any

@@ -44,7 +44,7 @@ def enough_cases() -> object:
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-@settings(max_examples=450, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=450, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_request_breaks_the_server(label: str, data: st.DataObject) -> None:
     operation = OPERATIONS[label]

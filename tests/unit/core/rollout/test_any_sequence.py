@@ -223,5 +223,5 @@ class AnySequence(RuleBasedStateMachine):
         assert state.changed(acted=0) == self.world.state.changed(acted=0)
 
 
-AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnySequence.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestAnySequence = AnySequence.TestCase

@@ -77,14 +77,14 @@ def _timeless(state: RolloutState) -> dict[str, Any]:
 
 
 @given(histories(), st.lists(st.integers(0, 6), max_size=12), st.integers(0, 3), st.none() | st.integers(0, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_batches_do_not_matter(history: list[Reading], sizes: list[int], again: int, crossed: int | None) -> None:
     one_by_one = _in_batches(history, [1] * len(history), 0, crossed)
     assert _timeless(_in_batches(history, sizes, again, crossed)) == _timeless(one_by_one)
 
 
 @given(histories(), st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_looks_delivered_late_are_waited_for(history: list[Reading], random: Any) -> None:
     shuffled, world = [*history], stepping(SPEC)
     random.shuffle(shuffled)
