@@ -23,9 +23,13 @@ from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.places import REPOSITORY, Places, places
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bed]
-KINDS = ("net", "pid", "ipc")
+KINDS = ("net", "pid", "ipc", "mnt")
 # All of a control plane and a node on which a pod runs.
 PARTS = ("kube-proxy", "kube-scheduler", "kube-controller-manager", "image-pause")
+# What needs others before these, so that none ends by itself.
+VICTIMS = (
+    "kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager", "containerd", "kube-apiserver", "etcd",
+)  # fmt: skip
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -85,9 +89,11 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
     namespaces.end(made.places)
 
 
-def assert_down_leaves_nothing(bed: Bed) -> None:
+def assert_down_leaves_nothing(bed: Bed, held: frozenset[str] = frozenset()) -> None:
+    """`held`: names of namespaces that were the bed's before it was killed."""
     before = namespaces.leftovers(bed.places)
-    with held_namespaces(bed) as spaces:
+    with held_namespaces(bed) as found:
+        spaces = held | found
         done = bed.run("down")
         assert done.returncode == 0, done.stderr
         assert namespaces.leftovers(bed.places) == [], before
@@ -99,22 +105,22 @@ def assert_down_leaves_nothing(bed: Bed) -> None:
 
 
 @contextmanager
-def held_namespaces(bed: Bed) -> Iterator[set[str]]:
+def held_namespaces(bed: Bed) -> Iterator[frozenset[str]]:
     """Names of the bed's namespaces, which nobody else gets while they are held."""
     first = namespaces.first_process(bed.places)
     with ExitStack() as stack:
         if first is not None:
             for kind in KINDS:
                 stack.enter_context(Path(f"/proc/{first.pid}/ns/{kind}").open())
-        yield _namespaces(first.pid) if first is not None else set()
+        yield _namespaces(first.pid) if first is not None else frozenset()
 
 
-def _namespaces(pid: int) -> set[str]:
+def _namespaces(pid: int) -> frozenset[str]:
     """Those that a process is in; none once it has ended."""
     try:
-        return {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in KINDS}
+        return frozenset(str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in KINDS)
     except OSError:
-        return set()
+        return frozenset()
 
 
 def ended(bed: Bed) -> dict[str, str]:
@@ -138,6 +144,12 @@ def test_up_twice_is_harmless_and_down_leaves_nothing(bed: Bed) -> None:
     assert bed.first() == first
     assert bed.kubectl("get", "pod", "one", "-o", "jsonpath={.status.phase}") == "Running"
     assert bed.run("status").returncode == 0
+    more = bed.run("up")
+    assert more.returncode == 1
+    assert "the bed that is up has only some parts" in more.stderr
+    # A shell begins where it was asked for.
+    bed.environ["SHELL"] = "pwd"
+    assert bed.run("shell").stdout.strip() == str(REPOSITORY)
     # It would keep the bed's network when the bed is gone.
     entered = subprocess.Popen(bed.command("enter", "sleep", "600"), cwd=REPOSITORY, env=bed.environ)
     wait_until("it sleeps", lambda: bed.processes("sleep"))
@@ -149,14 +161,13 @@ def test_up_twice_is_harmless_and_down_leaves_nothing(bed: Bed) -> None:
 def test_a_part_that_is_killed_is_named_with_its_last_words(bed: Bed) -> None:
     assert bed.up().returncode == 0
     bed.start_pod()
-    victims = ["kubelet", "kube-scheduler", "containerd", "kube-apiserver", "etcd"]
-    for one in victims:
+    for one in VICTIMS:
         assert bed.processes(one), one
         bed.kill(one)
-    wait_until("all are noticed", lambda: set(victims) <= set(ended(bed)))
+    wait_until("all are noticed", lambda: set(VICTIMS) <= set(ended(bed)))
     status = bed.run("status")
     assert status.returncode == 1
-    for one in victims:
+    for one in VICTIMS:
         assert f"{one} ended with signal 9" in status.stdout
     again = bed.up()
     assert again.returncode == 1
@@ -168,16 +179,18 @@ def test_a_part_that_is_killed_is_named_with_its_last_words(bed: Bed) -> None:
 def test_down_leaves_nothing_after_a_kill(bed: Bed, victim: str) -> None:
     assert bed.up().returncode == 0
     bed.start_pod()
-    if victim == "process 1":
-        bed.first().kill()
-    elif victim == "the keeper":
-        (keeper,) = bed.first().children()[:1]
-        keeper.kill()
-    else:
-        bed.kill("containerd-shim")
-    if victim != "a shim":
-        wait_until("the namespaces have ended", lambda: not control_groups.members(bed.places.control_group))
-    assert_down_leaves_nothing(bed)
+    with held_namespaces(bed) as spaces:
+        assert len(spaces) == len(KINDS)
+        if victim == "process 1":
+            bed.first().kill()
+        elif victim == "the keeper":
+            (keeper,) = bed.first().children()[:1]
+            keeper.kill()
+        else:
+            bed.kill("containerd-shim")
+        if victim != "a shim":
+            wait_until("its processes have ended", lambda: not control_groups.members(bed.places.control_group))
+        assert_down_leaves_nothing(bed, spaces)
 
 
 @pytest.mark.parametrize("after", ["plan.json", "status.json", "kubelet.yaml"])

@@ -13,6 +13,8 @@ from scipy.stats import binom
 
 from serinus.client.bucket import BUCKETS
 from serinus.core.rollout.words import Arm
+from tests.cluster.bed.control_groups import memory_bytes
+from tests.cluster.bed.places import places
 from tests.cluster.conftest import Scale
 from tests.cluster.first_manifests import SERVICE, WEIGHT, route
 from tests.cluster.first_service import FirstService, not_ready
@@ -22,6 +24,7 @@ from tests.cluster.visits import PREDICT, UNKNOWN, Visit, bucket, of_every_unit,
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 TOLERANCE = 1e-9
+BED_BYTES = 3e9
 # Of a count outside of its bounds when the weights are right.
 CHANCE = 1e-6
 
@@ -57,6 +60,15 @@ def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
             if "persistentVolumeClaim" in one
         ]
         assert uris == ["serinus"]
+
+
+@pytest.mark.bed
+def test_the_bed_and_the_service_need_no_more_memory_than_was_said(
+    first: FirstService, figure: Callable[[str], None]
+) -> None:
+    used = memory_bytes(places().control_group)
+    figure(f"{used / 1e9:.2f} GB, the bed and the service")
+    assert 0 < used <= BED_BYTES
 
 
 def test_kserve_makes_no_route_of_its_own(first: FirstService) -> None:

@@ -122,12 +122,11 @@ def test_without_its_features_it_answers_with_defaults_and_then_recovers(
         for _ in range(scale.repeats):
             load.wait_for("an answer with features", _has_features, 30)
             seen = len(load.replies)
-            _down(first.kube, "features", how)
-            # One that was killed may be back before kubectl is.
-            load.wait_for("an answer that says so", _says_so, 30, since=seen)
-            if how == "stopped":
-                _steadily(load)
-            _up(first.kube, "features")
+            with _away(first.kube, "features", how):
+                # One that was killed may be back before kubectl is.
+                load.wait_for("an answer that says so", _says_so, 30, since=seen)
+                if how == "stopped":
+                    _steadily(load)
             load.wait_for("an answer with features again", _has_features, RESTART_SECONDS)
             _steadily(load)
         replies = load.stop()
@@ -151,9 +150,8 @@ def test_without_its_event_log_it_answers_and_every_exposure_comes_later(
     with loading(Plan(first.endpoint, without_bucket(first.visits, name), SLOW_RATE, MOST)) as load:
         for _ in range(scale.repeats):
             _steadily(load)
-            _down(first.kube, "events", how)
-            _steadily(load)
-            _up(first.kube, "events")
+            with _away(first.kube, "events", how):
+                _steadily(load)
             _steadily(load)
         replies = load.stop()
     assert not failed(replies)
@@ -200,8 +198,18 @@ def _says_so(reply: Reply) -> bool:
     return bool(reply.flags.get("features_unavailable"))
 
 
+@contextmanager
+def _away(kube: Kube, name: str, how: str) -> Iterator[None]:
+    """`stopped`: it has no pod meanwhile. `killed`: SIGKILL; it comes up by itself. Then it is up, whatever happens."""
+    try:
+        _down(kube, name, how)
+        yield
+    finally:
+        kube.scale("statefulset", name, 1)
+        wait_until(f"{name} is up", lambda: _fewer(kube, f"app={name}", 1), RESTART_SECONDS)
+
+
 def _down(kube: Kube, name: str, how: str) -> None:
-    """`stopped`: no pod is there any more. `killed`: SIGKILL; it comes up again by itself."""
     if how == "killed":
         before = _restarts(kube, f"{name}-0")
         with suppress(KubectlFailed):  # the shell may end with its container
@@ -216,12 +224,6 @@ def _down(kube: Kube, name: str, how: str) -> None:
 def _restarts(kube: Kube, pod: str) -> int:
     found = kube.get("pod", pod)["status"]["containerStatuses"]
     return sum(int(one["restartCount"]) for one in found)
-
-
-def _up(kube: Kube, name: str) -> None:
-    kube.scale("statefulset", name, 1)
-
-    wait_until(f"{name} is up", lambda: _fewer(kube, f"app={name}", 1), RESTART_SECONDS)
 
 
 def _there(kube: Kube, pod: str) -> str | None:

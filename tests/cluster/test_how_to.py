@@ -1,4 +1,7 @@
-"""The commands of docs/how-to/kubernetes.md, as they stand there, one block after the other."""
+"""The commands of docs/how-to/kubernetes.md, as they stand there, one block after the other.
+
+On the bed alone: on kind one port of the node is there for one gateway at a time, and the first service has it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.cluster.kube import Kube, wait_until
 from tests.cluster.trained import ROOT, trained
 from tests.docs_commands import BLOCK
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.bed, pytest.mark.timeout(900)]
 DOCUMENT = ROOT / "docs" / "how-to" / "kubernetes.md"
 NAMESPACE = "first"
 BUCKET = 42

@@ -6,6 +6,7 @@ Invariant: everything that it keeps is below one folder, and nothing is left mou
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,14 @@ class Buildah:
 
     folder: Path
 
+    @property
+    def _temporary(self) -> Path:
+        """Copies of layers under way, which would fill a small /tmp."""
+        return self.folder / "tmp"
+
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)  # of a build that was killed
+        self._temporary.mkdir(parents=True)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -63,6 +70,10 @@ class Buildah:
         finally:
             self.run("rm", container)
 
+    def forget(self) -> None:
+        """Drops the layers of earlier contents: those of no image that has a name now."""
+        self.run("rmi", "--prune")
+
     def unpacked_bytes(self, reference: str) -> int:
         """The sum of the sizes of all files that a container of the image sees, hard links once."""
         container = self.run("from", "--pull-never", reference)
@@ -83,8 +94,7 @@ class Buildah:
 
     def _try(self, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         places = (f"--root={self.folder / 'root'}", f"--runroot={self.folder / 'run'}", "--storage-driver=overlay")
-        # Temporary copies of layers would fill a small /tmp.
-        environment = os.environ | {"TMPDIR": str(self.folder)}
+        environment = os.environ | {"TMPDIR": str(self._temporary)}
         command = ("buildah", *places, *arguments)
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

@@ -111,6 +111,7 @@ def build(wanted: Iterable[Recipe], cache: Path, say: Say) -> list[Image]:
                     began = time.monotonic()
                     _make(buildah, recipe, base_key, archive, say)
                     say(f"built {recipe.reference} in {time.monotonic() - began:.0f} s")
+            buildah.forget()
     return [_read(archive, recipe.reference) for archive, recipe in archives.items()]
 
 
