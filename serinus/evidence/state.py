@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serinus.core.errors import Conflict, DataError
+from serinus.evidence.disk import Disk
 
+_DISK = Disk()
 _POLL_SECONDS = 0.02
 _STATE, _LOCK = "state.json", ".lock"
 _PART_ROWS = 50_000
@@ -104,7 +106,7 @@ class StateFolder:
     @contextmanager
     def alone(self) -> Iterator[State]:
         """The state, while no other process reduces. Raises `Conflict` when one does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _DISK.folder(self.folder)
         handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._lock(handle)
@@ -162,9 +164,9 @@ class StateFolder:
         """A table that is put part by part; `empty` has its columns."""
         return Growing(self.folder, name, empty)
 
-    def _write(self, name: str, write: object) -> None:
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
         fresh = self.folder / f".{name}"
-        write(fresh)  # type: ignore[operator]
+        write(fresh)
         _publish(fresh, self.folder / name)
 
     def _tidy(self, state: State) -> None:
@@ -210,14 +212,6 @@ class Growing:
 
 def _publish(fresh: Path, target: Path) -> None:
     """A written file under its name, both on disk."""
-    _sync(fresh)
-    fresh.replace(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _DISK.sync(fresh)
+    _DISK.rename(fresh, target)
+    _DISK.sync(target.parent)
