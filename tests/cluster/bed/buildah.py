@@ -71,7 +71,8 @@ class Buildah:
             self.run("rm", container)
 
     def forget(self) -> None:
-        """Drops the layers of earlier contents: those of no image that has a name now."""
+        """Drops what killed builds left, and the layers of earlier contents: those of no image that has a name now."""
+        self.run("rm", "--all")
         self.run("rmi", "--prune")
 
     def unpacked_bytes(self, reference: str) -> int:
