@@ -1,7 +1,9 @@
 """The route of a service as an HTTPRoute of the Gateway API, over the `-predictor` Services of its revisions (D2).
 
 Invariant: a function of the route alone. A forced arm goes before a bucket, a listed bucket before any other, any
-bucket before none; so every request falls under one rule, and a bucket under that of its arm.
+bucket before none; so every request falls under one rule, and a bucket under that of its arm. Every route has the same
+rules in the same places, even where two say the same: Envoy Gateway names a cluster by the place of its rule, and removes
+that of a rule which is gone before its routes have left it. A request in between would fail (503, cluster_not_found).
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class _Answer:
 
 
 def http_route(route: Route, parent: Parent, hostnames: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The document, named after the service and without a namespace; at most 5 rules a path, of one match each.
+    """The document, named after the service and without a namespace; 5 rules a path, of one match each.
 
     REST is every path but that of KServe's gRPC service, which is the longer prefix and so comes first.
     """
@@ -80,15 +82,12 @@ def http_route(route: Route, parent: Parent, hostnames: tuple[str, ...] = ()) ->
 def _rules(route: Route) -> Iterator[tuple[str, Headers, _Answer]]:
     """In the order that decides between rules of as many headers."""
     stable = _Answer({route.stable: 100})
-    if not route.canary:
-        yield "all", (), stable
-        return
-    canary = _Answer({route.canary: 100})
+    canary = _Answer({route.canary: 100}) if route.canary else stable
+    listed, theirs, others = _split(route, stable, canary) if route.canary else ((), stable, stable)
     yield "forced-canary", _exactly(Arm.CANARY), canary
     yield "forced-stable", _exactly(Arm.STABLE), stable
-    listed, theirs, others = _split(route, stable, canary)
-    if listed:
-        yield "listed-buckets", _matching(regex_of(listed)), theirs
+    # With no bucket to list it says what the next one says.
+    yield "listed-buckets", _matching(regex_of(listed) if listed else ANY_BUCKET), theirs if listed else others
     yield "other-buckets", _matching(ANY_BUCKET), others
     yield "no-bucket", (), _without_bucket(route)
 
@@ -107,6 +106,8 @@ def _split(route: Route, stable: _Answer, canary: _Answer) -> tuple[tuple[int, .
 
 def _without_bucket(route: Route) -> _Answer:
     """By weight; such a request is never judged, so none is mirrored."""
+    if not route.canary:
+        return _Answer({route.stable: 100})
     weight = 0 if route.mode is RouteMode.SHADOW else route.weight
     return _Answer({route.stable: 100 - weight, route.canary: weight})
 
