@@ -2,7 +2,7 @@
 
 Invariant: a function of the route alone. A forced arm goes before a bucket, a listed bucket before any other, any
 bucket before none; so every request falls under one rule, and a bucket under that of its arm. Every route has the same
-rules in the same places, even where two say the same: Envoy Gateway names a cluster by the place of its rule, and removes
+rules in the same places, even if two say the same: Envoy Gateway names a cluster by the place of its rule, and removes
 that of a rule which is gone before its routes have left it. A request in between would fail (503, cluster_not_found).
 """
 
