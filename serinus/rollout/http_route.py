@@ -80,10 +80,10 @@ def http_route(route: Route, parent: Parent, hostnames: tuple[str, ...] = ()) ->
 
 
 def _rules(route: Route) -> Iterator[tuple[str, Headers, _Answer]]:
-    """In the order that decides between rules of as many headers."""
+    """In the order that decides between rules of as many headers. Alone, the stable revision is its own canary."""
     stable = _Answer({route.stable: 100})
-    canary = _Answer({route.canary: 100}) if route.canary else stable
-    listed, theirs, others = _split(route, stable, canary) if route.canary else ((), stable, stable)
+    canary = _Answer({route.canary or route.stable: 100})
+    listed, theirs, others = _split(route, stable, canary)
     yield "forced-canary", _exactly(Arm.CANARY), canary
     yield "forced-stable", _exactly(Arm.STABLE), stable
     # With no bucket to list it says what the next one says.
@@ -106,10 +106,9 @@ def _split(route: Route, stable: _Answer, canary: _Answer) -> tuple[tuple[int, .
 
 def _without_bucket(route: Route) -> _Answer:
     """By weight; such a request is never judged, so none is mirrored."""
-    if not route.canary:
-        return _Answer({route.stable: 100})
-    weight = 0 if route.mode is RouteMode.SHADOW else route.weight
-    return _Answer({route.stable: 100 - weight, route.canary: weight})
+    weight = 0 if route.mode is RouteMode.SHADOW or not route.canary else route.weight
+    weights = {route.stable: 100 - weight, route.canary: weight}
+    return _Answer({revision: weight for revision, weight in weights.items() if revision})
 
 
 def _exactly(arm: Arm) -> Headers:
