@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from _bench import finish, quantiles_ms
 
 from serinus.features.batch import Column, Ragged
@@ -58,7 +59,7 @@ def client(store: FeastStore, refs: list[str], keys: list[dict[str, Any]]) -> di
 
 def build(project: Any, problem: Any, home: Path, as_of: datetime) -> tuple[FeastStore, list[str]]:
     """Retail's sources, registry and online store as of the snapshot; the items most sold last."""
-    views = problem.code.views(problem.code.clean(pd.read_parquet(problem.source)).tables)
+    views = problem.code.views(problem.code.clean(pq.ParquetFile(problem.source).read().to_pandas()).tables)
     repo = project.feature_repo
     store = FeastStore(FeastProject("retail", repo / "feature_store.yaml", load_module(repo / "retail.py"), home))
     for name, rows in views.items():

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from _bench import finish, timed
 
 VIEWS, FEATURES = 3, 5
@@ -129,7 +130,7 @@ def retail(folder: Path, scale: int) -> tuple[pd.DataFrame, dict[str, Any], list
     from serinus.wiring.project import open_project
 
     problem = open_project({}, start=Path(__file__).parent).problem("retail")
-    tables = problem.code.clean(pd.read_parquet(problem.source)).tables
+    tables = problem.code.clean(pq.ParquetFile(problem.source).read().to_pandas()).tables
     views = problem.code.views(tables)
     item = Entity(name="item", join_keys=["item"], value_type=ValueType.STRING)
     kept = {"item_daily": (["lines_7", "revenue_30", "buyers_30", "price", "return_rate"], Float32, timedelta(days=7)),

@@ -152,7 +152,7 @@ class StateFolder:
 
     def get(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A table that the state names."""
-        return pq.read_table(self.folder / name, columns=columns, partitioning=None)
+        return pq.ParquetFile(self.folder / name).read(columns)
 
     def parts(self, name: str, rows: int) -> Iterator[pa.Table]:
         """The same, some rows at a time."""

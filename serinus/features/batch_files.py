@@ -30,7 +30,7 @@ def write_batch(folder: Path, batch: Batch) -> None:
 
 def read_batch(folder: Path) -> Batch:
     """The batch that `write_batch` wrote."""
-    rows = pq.read_table(folder / _ROWS)
+    rows = pq.ParquetFile(folder / _ROWS).read()
     item = _read_side(folder / _ITEM) if (folder / _ITEM).exists() else None
     entity_row, item_row = (rows[name].to_numpy().astype(np.int64) for name in ("entity_row", "item_row"))
     context = {
@@ -53,7 +53,7 @@ def _to_arrow(column: Column) -> pa.Array:
 
 
 def _read_side(path: Path) -> Side:
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read()
     columns = {name: _from_arrow(table[name]) for name in table.column_names if name != "__id"}
     return Side(np.array(table["__id"].to_pylist(), dtype=object), columns)
 

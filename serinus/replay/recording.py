@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serinus.core.errors import NotFound
@@ -76,4 +77,4 @@ def read_recording(folder: Path, problem: str) -> Recording:
         raise NotFound(
             f"no recorded requests of {problem}", hint=f"`serinus pipeline run {problem}` records its test window"
         )
-    return Recording(*(pd.read_parquet(folder / f"{name}.parquet") for name in _FILES))
+    return Recording(*(pq.ParquetFile(folder / f"{name}.parquet").read().to_pandas() for name in _FILES))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serinus.core.card import Problem
@@ -55,7 +56,7 @@ class TrainingSet:
 
     def split(self, name: str) -> Split:
         """One of train, validate, test."""
-        rows = pd.read_parquet(self.folder / f"{name}.parquet")
+        rows = pq.ParquetFile(self.folder / f"{name}.parquet").read().to_pandas()
         return Split(np.load(self.folder / f"{name}.npy", allow_pickle=False), rows)
 
     def test_batch(self) -> Batch:

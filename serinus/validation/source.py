@@ -53,7 +53,7 @@ def _read_parquet(path: Path, name: str) -> pa.Table:
             f"{name} is truncated", cause=f"its {size:,} bytes do not end with the footer", hint="copy the file again"
         )
     try:
-        return pa_parquet.read_table(path)
+        return pa_parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as fault:
         raise DataError(f"{name} is damaged", cause=str(fault), hint="copy or export the file again") from fault
 

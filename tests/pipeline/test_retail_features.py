@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -76,9 +77,7 @@ def test_online_equals_offline_for_every_feature(project: Project, store: FeastS
     card = project.problem("retail").card
     service = store.service_description(card.data.feature_service)
     key = "customer_profile" if entity == "customer" else "item_text"
-    import pandas as pd
-
-    ids = sorted(pd.read_parquet(project.home / f"features/retail/{key}.parquet")[entity].unique())
+    ids = sorted(pq.ParquetFile(project.home / f"features/retail/{key}.parquet").read().to_pandas()[entity].unique())
     reader = OnlineReader(SqliteStore(store.online_path, "retail"), service)
     online = reader.read(entity, [str(one) for one in ids], AS_OF)
     source = store.historical_source(card)
@@ -94,8 +93,6 @@ def test_online_equals_offline_for_every_feature(project: Project, store: FeastS
 def test_a_lookup_of_distinct_pairs_gives_each_row_its_own(project: Project, store: FeastStore) -> None:
     """D13: expanding (entity, day) lookups equals looking up every request by itself."""
     loaded = project.problem("retail")
-    import pandas as pd
-
     requests = pd.DataFrame(
         {
             "entity": [12347, 12347, 12748, 99],
@@ -141,7 +138,8 @@ WEEK = (datetime(2011, 10, 3), datetime(2011, 10, 10))
 def recorded_week(project: Project, store: FeastStore) -> tuple[Requests, Matrix]:
     """Every visit of a week with its candidates, and the offline matrix of their rows."""
     problem = project.problem("retail")
-    asked = problem.code.requests(problem.code.clean(pd.read_parquet(problem.source)).tables, problem.card)
+    log = pq.ParquetFile(problem.source).read().to_pandas()
+    asked = problem.code.requests(problem.code.clean(log).tables, problem.card)
     inside = asked.requests["as_of"].between(*WEEK, inclusive="left")
     requests = asked.requests[inside].reset_index()
     rows = asked.rows[asked.rows["request"].isin(requests["index"])]

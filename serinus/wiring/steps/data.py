@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from serinus.core.card import Kind
 from serinus.core.errors import DataError
@@ -58,7 +59,7 @@ def _read(problem: LoadedProblem, raw: Path, run_id: str) -> dict[str, Any]:
 def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) -> None:
     """Judges the raw rows by the contract; rows that break a row rule go to the quarantine, the others on."""
     with step("contract_raw", problem, job) as context:
-        frame = pd.read_parquet(raw / "rows.parquet")
+        frame = _read_rows(raw / "rows.parquet")
         found = _judge(context, "raw", frame, verdict)
         accepted.mkdir(parents=True, exist_ok=True)
         found.accepted.to_parquet(accepted / "rows.parquet", index=False)
@@ -68,7 +69,7 @@ def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) 
 def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None:
     """Cleans the accepted rows, builds the source rows of every view and applies the definitions to Feast."""
     with step("features", problem, job) as context:
-        cleaned = context.problem.code.clean(pd.read_parquet(accepted / "rows.parquet"))
+        cleaned = context.problem.code.clean(_read_rows(accepted / "rows.parquet"))
         tables.mkdir(parents=True, exist_ok=True)
         for name, table in cleaned.tables.items():
             table.to_parquet(tables / f"{name}.parquet", index=False)
@@ -197,7 +198,12 @@ def _training_facts(data: TrainingSet, asked: Requests) -> dict[str, Any]:
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """The cleaned tables of a `tables` artifact."""
-    return {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    return {path.stem: _read_rows(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
+    return frame
 
 
 def write_json(path: Path, value: object) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from serinus.core.card import Problem
@@ -23,7 +24,7 @@ def code() -> ProblemCode:
 
 @pytest.fixture(scope="module")
 def cleaned(code: ProblemCode) -> Cleaned:
-    return code.clean(pd.read_parquet(ROOT / "problems/retail/data/online_retail.parquet"))
+    return code.clean(pq.ParquetFile(ROOT / "problems/retail/data/online_retail.parquet").read().to_pandas())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from serinus.core.errors import ContractViolation
@@ -244,13 +245,14 @@ def test_the_quarantine_file_has_the_rows_with_their_reasons(tmp_path: Path) -> 
     table = frame(id=["a", "b", 3, *["c"] * 7], price=[1.0, -2.0, -3.0, *[1.0] * 7])
     verdict = judge(table, {"rule": "range", "column": "price", "min": 0, "quarantine": True, "budget": 0.5})
     verdict.write_quarantine(tmp_path / "new" / "quarantine.parquet")
-    read = pd.read_parquet(tmp_path / "new" / "quarantine.parquet")
+    read = pq.ParquetFile(tmp_path / "new" / "quarantine.parquet").read().to_pandas()
     assert read[["id", "_reasons", "_row"]].to_numpy().tolist() == [["b", "price range", 1], ["3", "price range", 2]]
 
 
 def test_an_empty_quarantine_is_a_file_too(tmp_path: Path) -> None:
     judge(frame()).write_quarantine(tmp_path / "quarantine.parquet")
-    assert list(pd.read_parquet(tmp_path / "quarantine.parquet").columns) == ["id", "price", "at", "_reasons", "_row"]
+    columns = pq.ParquetFile(tmp_path / "quarantine.parquet").schema_arrow.names
+    assert columns == ["id", "price", "at", "_reasons", "_row"]
 
 
 def test_seconds_are_the_clock_s() -> None:
