@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipelines.training import training_pipeline
 from serinus.core.card import Problem
 
 _EVENT = re.compile(r"(Executing task|Task) .*?'([a-z0-9-]+)'.*?(?:status .*?(SUCCESS|FAILURE)|$)")
+_SHOWN = 5  # lines of the output of a task that failed
 OnEvent = Callable[[str, str], None]
 
 
@@ -39,8 +41,16 @@ class LocalRun:
         return self.home / "runs" / self.name
 
 
-def run_local(run: LocalRun, on_event: OnEvent) -> bool:
-    """Runs to the end; True when every step succeeded. `on_event(task, state)`: started, succeeded or failed.
+@dataclass(frozen=True)
+class FailedTask:
+    """The first task of a run that failed, and the last lines of its output."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+def run_local(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
+    """Runs to the end; None when every step succeeded. `on_event(task, state)`: started, succeeded or failed.
 
     Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through.
     """
@@ -58,15 +68,16 @@ def run_local(run: LocalRun, on_event: OnEvent) -> bool:
             enable_caching=True,
             cache_root=str(run.folder / "cache"),
         )
-        with contextlib.redirect_stdout(_Watched(log, on_event)), warnings.catch_warnings():
+        watched = _Watched(log, on_event)
+        with contextlib.redirect_stdout(watched), warnings.catch_warnings():
             # Cluster settings have no effect here, and kfp says so for every task.
             warnings.simplefilter("ignore")
             try:
                 pipeline(problem=run.card.name, register=run.register)
             except RuntimeError as fault:
                 log.write(f"{fault}\n")
-                return False
-    return True
+                return watched.failed or FailedTask(run.card.name, (str(fault),))
+    return None
 
 
 @contextlib.contextmanager
@@ -92,10 +103,12 @@ def _environment(run: LocalRun, scratch: str) -> Iterator[None]:
 
 
 class _Watched(io.TextIOBase):
-    """Passes text on to the log and tells of tasks that start and end."""
+    """Passes text on to the log, tells of tasks that start and end, and keeps the first that failed."""
 
     def __init__(self, log: io.TextIOBase, on_event: OnEvent) -> None:
+        self.failed: FailedTask | None = None
         self._log, self._on_event, self._line = log, on_event, ""
+        self._last: deque[str] = deque(maxlen=_SHOWN)
 
     def write(self, text: str) -> int:
         """See `TextIOBase`."""
@@ -112,9 +125,14 @@ class _Watched(io.TextIOBase):
     def _seen(self, line: str) -> None:
         found = _EVENT.search(line)
         if found is None:
+            if line.strip():
+                self._last.append(line.strip())
             return
         verb, task, status = found.groups()
         if verb == "Executing task":
+            self._last.clear()
             self._on_event(task, "started")
         elif status:
+            if status == "FAILURE":
+                self.failed = self.failed or FailedTask(task, tuple(self._last))
             self._on_event(task, "succeeded" if status == "SUCCESS" else "failed")

@@ -7,7 +7,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -22,6 +22,9 @@ from serinus.core.errors import Conflict, NotFound, SerinusError
 from serinus.core.run import RunRecord, StepError
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
+
+if TYPE_CHECKING:
+    from pipelines.local import FailedTask
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
@@ -53,13 +56,13 @@ def run(
     began = time.perf_counter()
     err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)", soft_wrap=True)
     with _Progress(journal) as progress:
-        succeeded = run_local(local, progress.event)
+        failed = run_local(local, progress.event)
     record = journal.read()
     if as_json:
-        show_json(_document(journal, record, succeeded, time.perf_counter() - began))
+        show_json(_document(journal, record, failed is None, time.perf_counter() - began))
     else:
         _summary(journal, record, time.perf_counter() - began)
-    return 0 if succeeded else _fail(journal, record)
+    return _fail(journal, record, failed) if failed else 0
 
 
 @app.command()
@@ -221,24 +224,19 @@ def _document(journal: Journal, record: RunRecord, succeeded: bool, seconds: flo
     }
 
 
-def _fail(journal: Journal, record: RunRecord) -> int:
-    """The reason of the first failed step; a step that died without a record is told from the log."""
+def _fail(journal: Journal, record: RunRecord, failed: FailedTask) -> int:
+    """The reason of the first failed step; of a process that died and could record none, its last lines."""
     failure = record.failure()
     error = (
         failure.error
         if failure and failure.error
         else StepError(
             error="SerinusError",
-            headline="a step ended without leaving a record",
-            cause=_last_lines(journal.folder / "pipeline.log"),
+            headline=f"the process of {failed.name} died",
+            cause="\n".join(failed.lines),
             hint=f"the whole log: {journal.folder / 'pipeline.log'}",
         )
     )
     fault = SerinusError(error.headline, cause=error.cause, hint=error.hint)
     show_error(fault)
     return error.exit_code
-
-
-def _last_lines(path: Path, count: int = 5) -> str:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return "\n".join(lines[-count:])

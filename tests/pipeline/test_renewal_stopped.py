@@ -13,6 +13,13 @@ from renewal_copy import new_project
 
 pytestmark = pytest.mark.slow
 
+FUTURE = "from __future__ import annotations\n"
+DYING = """
+import os, sys
+if "_KFP_RUNTIME" in os.environ:
+    sys.stderr.write("out of luck\\n"), sys.stderr.flush(), os.abort()
+"""
+
 
 def test_a_broken_contract_stops_before_features_and_is_reported(tmp_path: Path) -> None:
     fresh = new_project(tmp_path)
@@ -23,6 +30,16 @@ def test_a_broken_contract_stops_before_features_and_is_reported(tmp_path: Path)
     steps = {path.stem for path in (fresh.home / "runs/broken/steps").iterdir()}
     assert steps == {"prepare", "contract_raw", "report"}
     assert "column month" in (fresh.home / "runs/broken/report.html").read_text()
+
+
+def test_a_step_whose_process_dies_is_told_by_its_name_and_last_words(tmp_path: Path) -> None:
+    fresh = new_project(tmp_path)
+    fresh.edit("problems/renewal/dataset.py", FUTURE, FUTURE + DYING)
+    done = fresh.run("pipeline", "run", "renewal", "--name", "dead", code=1)
+    error = [line.strip() for line in done.stderr[done.stderr.index("error:") :].splitlines()]
+    assert error[0] == "error: the process of build-features died"
+    assert "out of luck" in error, "its last words are shown"
+    assert "report" in {path.stem for path in (fresh.home / "runs/dead/steps").iterdir()}
 
 
 def test_an_interrupted_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
