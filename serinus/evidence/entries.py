@@ -103,8 +103,11 @@ def _column(entry: Fields, field: pa.Field) -> pa.Array:
         return pa.array(np.frombuffer(value, dtype=_FLOATS))
     if field.type == pa.list_(pa.float64()):
         lengths = orjson.loads(entry[(field.name + _LENGTHS).encode()])
+        values = np.frombuffer(value, dtype=_FLOATS)
+        if sum(lengths) != len(values):
+            raise ValueError(f"{field.name}: lengths of {sum(lengths)} for {len(values)} numbers")
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        made = pa.ListArray.from_arrays(offsets, pa.array(np.frombuffer(value, dtype=_FLOATS)))
+        made = pa.ListArray.from_arrays(offsets, pa.array(values))
         made.validate(full=True)
         return made
     return pa.array(orjson.loads(value), type=field.type)

@@ -107,6 +107,7 @@ BROKEN: dict[str, Callable[[dict[str, bytes]], object]] = {
     "no list": lambda e: e.update(unit=b"7"),
     "no lengths": lambda e: e.pop("covariates.n"),
     "lengths of a list more": lambda e: e.update({"covariates.n": b"[1, 1, 1]"}),
+    "lengths before the end": lambda e: e.update({"covariates.n": b"[0, 0]"}),
     "lengths past the end": lambda e: e.update({"covariates.n": b"[1, 7]"}),
     "lengths below nothing": lambda e: e.update({"covariates.n": b"[3, -1]"}),
 }
