@@ -88,8 +88,8 @@ class ExposureWriter:
         try:
             self._sink.append(Stream.SCORES, [scores for _, scores in batch if scores is not None])
             self._sink.append(Stream.EXPOSURES, [exposure for exposure, _ in batch])
-        except Unavailable as fault:
-            self._report(fault)
+        except Exception as fault:  # noqa: BLE001 - the edge of a thread: without it rows would wait and not be counted
+            self._report(fault if isinstance(fault, Unavailable) else _unforeseen(fault))
             return False
         with self._lock:
             for _ in batch:
@@ -97,3 +97,7 @@ class ExposureWriter:
             self._metrics.waiting.set(len(self._rows))
         self._metrics.written.inc(len(batch))
         return True
+
+
+def _unforeseen(fault: Exception) -> Unavailable:
+    return Unavailable("the event log cannot take exposures", cause=f"{type(fault).__name__}: {fault}")

@@ -95,6 +95,19 @@ def test_rows_are_kept_while_the_log_refuses_and_written_once_it_recovers() -> N
     assert _count(registry, "serinus_exposures_lost_total", reason="unwritten") == 0
 
 
+def test_a_fault_that_nobody_thought_of_is_told_and_counted_like_any_other() -> None:
+    class Broken(MemoryLog):
+        def append(self, stream: Stream, events: object) -> None:
+            raise TypeError("sequence item 0: expected a bytes-like object")
+
+    registry, told = CollectorRegistry(), []
+    writer = _writer(Broken(), FAST, registry, told)
+    writer.put(*_exposure(0))
+    writer.close()
+    assert _count(registry, "serinus_exposures_lost_total", reason="unwritten") == 1
+    assert "TypeError: sequence item 0" in told[0].cause
+
+
 def test_what_cannot_be_written_at_the_end_is_counted() -> None:
     log, registry = MemoryLog(), CollectorRegistry()
     log.refuses = True
