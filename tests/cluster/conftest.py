@@ -21,11 +21,13 @@ from tests.cluster.capabilities import missing
 from tests.cluster.dump import GATEWAYS, dump, dump_bed, folder_of
 from tests.cluster.first_manifests import FOLDER
 from tests.cluster.first_service import FirstService, first_service
-from tests.cluster.kube import Kube
+from tests.cluster.kube import Kube, wait_until
 
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
+SETTLE_SECONDS = 60.0
 _OPEN: set[str] = set()
+_OPEN_BEDS: set[Path] = set()
 _FIGURES = pytest.StashKey[list[str]]()
 _RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
@@ -70,7 +72,7 @@ def scale(request: pytest.FixtureRequest) -> Scale:
 
 @pytest.fixture(scope="session")
 def cluster() -> Kube:
-    """The cluster of KUBECONFIG; every test fails, with the names, when it lacks something."""
+    """The cluster of KUBECONFIG; every test that uses it fails, with the names, when it lacks something."""
     kube = Kube()
     lacking = missing(kube)
     assert not lacking, f"the cluster lacks {'; '.join(lacking)}"
@@ -111,6 +113,16 @@ def opened(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def opened_bed(logs: Path) -> Iterator[None]:
+    """A bed of a test's own, whose logs are kept when the test fails meanwhile."""
+    _OPEN_BEDS.add(logs)
+    try:
+        yield
+    finally:
+        _OPEN_BEDS.discard(logs)
+
+
+@contextmanager
 def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     """Where pods must be restricted ones. Gone at the end with all that is in it."""
     name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
@@ -119,7 +131,12 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     try:
         with opened(name):
             try:
-                yield cluster.within(name)
+                kube = cluster.within(name)
+                # Without it no pod is taken; it is made a moment later.
+                wait_until(
+                    f"{name} has its account", lambda: _absent(kube, "serviceaccount", "default"), SETTLE_SECONDS
+                )
+                yield kube
             except BaseException:
                 # It failed to come up: the namespace is gone before pytest tells of it.
                 _dump_open(f"{test}.setup")
@@ -128,23 +145,29 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
         cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
 
 
+def _absent(kube: Kube, kind: str, name: str) -> str | None:
+    return None if kube.find(kind, name) else "it is not there"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Dumps while what failed is still there."""
     report = yield
-    if report.failed and _OPEN:
+    if report.failed and (_OPEN or _OPEN_BEDS):
         folder = _dump_open(f"{item.nodeid}.{report.when}")
         report.sections.append(("cluster", f"objects and logs are in {folder}"))
     return report
 
 
 def _dump_open(test: str) -> Path:
-    """The folder with a dump of every namespace that is open, of that of the gateways, and of the bed if it is ours."""
+    """The folder with a dump of every namespace that is open, that of the gateways, and the beds that are ours."""
     root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
     folder = folder_of(root, test)
-    for name in [*_OPEN, GATEWAYS]:
+    for name in [*_OPEN, GATEWAYS] if _OPEN else []:
         dump(Kube(name), folder / name)
     bed = places()
-    if os.environ.get("KUBECONFIG") == str(bed.kubeconfig):
+    if _OPEN and os.environ.get("KUBECONFIG") == str(bed.kubeconfig):
         dump_bed(bed.logs, folder / "bed")
+    for number, logs in enumerate(_OPEN_BEDS):
+        dump_bed(logs, folder / f"bed-{number}")
     return folder

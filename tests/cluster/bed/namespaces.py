@@ -20,14 +20,14 @@ from tests.cluster.bed import control_groups
 from tests.cluster.bed.buildah import mounts_below, unmount
 from tests.cluster.bed.places import REPOSITORY, Places
 
-_KEEPER = "tests.cluster.bed.keeper"
+KEEPER = "tests.cluster.bed.keeper"
 # `tini` is process 1: it reaps what pods leave, and ends with the keeper.
 _SPACES = ("unshare", "--fork", "--pid", "--mount-proc", "--mount", "--net", "--ipc", "--propagation", "private")
 
 
 def launch(places: Places) -> subprocess.Popen[bytes]:
     """Starts the keeper; its words go to keeper.log."""
-    command = (*_SPACES, "tini", "-g", "--", sys.executable, "-m", _KEEPER, str(places.run))
+    command = (*_SPACES, "tini", "-g", "--", sys.executable, "-m", KEEPER, str(places.run))
     with (places.logs / "keeper.log").open("wb") as log:
         return subprocess.Popen(
             command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -38,7 +38,7 @@ def first_process(places: Places) -> psutil.Process | None:
     """Process 1 of the bed, seen from outside; None when there is none."""
     for one in psutil.process_iter(["cmdline"]):
         command = one.info["cmdline"] or []
-        if command[:1] == ["tini"] and command[-2:] == [_KEEPER, str(places.run)]:
+        if command[:1] == ["tini"] and command[-2:] == [KEEPER, str(places.run)]:
             return one
     return None
 
@@ -60,11 +60,12 @@ def end(places: Places, patience: float = 20.0) -> list[str]:
 
     A folder that holds something and is no bed's is left as it is, and told.
     """
-    for one in _own_processes(places):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
     limit = time.monotonic() + patience
-    while _own_processes(places) and time.monotonic() < limit:
+    # Again and again: what is killed may have started others since they were listed.
+    while (left := _own_processes(places)) and time.monotonic() < limit:
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
         time.sleep(0.05)
     unmount(places.run)
     control_groups.remove(places.control_group)
@@ -91,7 +92,7 @@ def _own_processes(places: Places) -> list[psutil.Process]:
     found = []
     for one in psutil.process_iter(["pid"]):
         command = _command(one)
-        keeper = _KEEPER in command and command[-1] == run
+        keeper = KEEPER in command and command[-1] == run
         if (one.pid in members or keeper) and _alive(one):
             found.append(one)
     return found
