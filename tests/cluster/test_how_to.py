@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from serinus.client.bucket import bucket_of
 from serinus.core.rollout.words import Arm
 from tests.cluster.conftest import opened
-from tests.cluster.first_manifests import committed, revision_names, route
+from tests.cluster.first_manifests import SALT, committed, revision_names, route
 from tests.cluster.kube import Kube, wait_until
 from tests.cluster.trained import ROOT, trained
 from tests.docs_commands import BLOCK
@@ -25,7 +26,8 @@ from tests.docs_commands import BLOCK
 pytestmark = [pytest.mark.cluster, pytest.mark.bed, pytest.mark.timeout(900)]
 DOCUMENT = ROOT / "docs" / "how-to" / "kubernetes.md"
 NAMESPACE = "first"
-BUCKET = 42
+UNIT = "12348"
+BUCKET = bucket_of(SALT, UNIT)
 
 
 @pytest.fixture
@@ -69,7 +71,11 @@ def test_the_commands_of_the_how_to_serve_ask_and_change_the_weights(reader: Pat
     assert [("curl" in one) for one in found] == [False] * (len(found) - 4) + [True, False, True, False]
     for block in found[:-4]:
         run(block, reader)
-    assert revision(run(ask, reader)) == assigned
+    assert f"x-serinus-bucket: {BUCKET:03d}" in ask
+    assert UNIT in ask
+    first = run(ask, reader)
+    assert revision(first) == assigned
+    assert json.loads(first)["predictions"][0]["flags"]["bucket"] == "ok"
     run(change, reader)
 
     def still_the_old_one() -> str | None:
