@@ -14,13 +14,18 @@ from hypothesis import settings
 from serinus.core.card import Problem, parse_card
 
 ROOT = Path(__file__).parent.parent
+# On a busy machine they take several times what they take on a quiet one; a test that hangs is still ended.
+SLOW_SECONDS = 900
 # Examples are the same in every run, and no test fails for the time it takes.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several tests with one node id, workers would run a single one and report nothing."""
+    """Slow tests get more time. Of several with one node id, workers would run a single one and report nothing."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:
         raise pytest.UsageError(f"several tests have one node id: {', '.join(twice)}")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 COPIED = ("problems", "feature_repo", "examples")
 BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 LEFT_OUT = ("# needs your data", "# needs a cluster")
-START_SECONDS, STOP_SECONDS = 60.0, 40.0
+START_SECONDS, STOP_SECONDS = 180.0, 40.0
 # Ports open one after the other; a server is ready when no more have come for this long.
 SETTLED_SECONDS = 1.0
 

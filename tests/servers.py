@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import signal
 import socket
@@ -11,12 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# For clients of tests that are not about time: a busy machine must not look like a store that is away.
+PATIENT_SECONDS = 30.0
+# A folder of files in memory, where there is one, for what syncs: a process is killed there, not the disk, and no disk
+# that others use keeps a server waiting.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# Below those that Linux gives to whoever asks for any: until a server has bound its port nobody else gets it by chance.
+_FIRST_PORT, _PORTS, _WORKERS = 10_000, 5_500, 4
+_numbers = itertools.count(os.getpid())
+
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on and that no other worker of the tests, and no later call, is given soon."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    for number in itertools.islice(_numbers, _PORTS):
+        port = _FIRST_PORT + worker * _PORTS + number % _PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("every port is taken")
 
 
 class RedisServer:

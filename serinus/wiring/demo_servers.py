@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 from serinus.core.errors import Unavailable
 
-START_SECONDS, STOP_SECONDS = 60.0, 30.0
+START_SECONDS, STOP_SECONDS = 180.0, 30.0
 
 
 @dataclass(frozen=True)

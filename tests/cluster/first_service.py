@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import yaml
@@ -66,7 +65,7 @@ def first_service(kube: Kube, folder: Path) -> Iterator[FirstService]:
         found = FirstService(
             kube, f"http://{where}", stable, canary, recorded_visits(source.recording, VISITS), embedded, manifests
         )
-        wait_until("the gateway answers for both revisions", lambda: _not_answering(found), 60.0)
+        wait_until("the gateway answers for both revisions", lambda: _not_answering(found), 180.0)
         yield found
 
 
@@ -163,7 +162,7 @@ def _embedded(copy: Trained, version: int, revision: str) -> Iterator[str]:
     with (copy.home / f"{revision}.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "serinus.wiring.serve", document], stdout=log, stderr=log)
         try:
-            wait_until(f"the embedded {revision} answers", lambda: _silent(port, process), 60.0)
+            wait_until(f"the embedded {revision} answers", lambda: _silent(port, process), 180.0)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -175,5 +174,5 @@ def _silent(port: int, process: subprocess.Popen[bytes]) -> str | None:
     try:
         with urlopen(f"http://127.0.0.1:{port}/v2/models/{SERVICE}/ready", timeout=5):
             return None
-    except URLError as fault:
+    except OSError as fault:
         return str(fault)

@@ -93,11 +93,21 @@ class Kube:
 
 
 def wait_until(what: str, probe: Probe, seconds: float, every: float = POLL_SECONDS) -> None:
-    """Raises `AssertionError` with what was in the way last; a `Missing` of the probe ends the wait at once."""
+    """Raises `AssertionError` with what was in the way last; a `Missing` of the probe ends the wait at once.
+
+    A command that fails is in the way, too: an API server that is busy for a moment must not end the wait.
+    """
     deadline = time.monotonic() + seconds
-    while (reason := probe()) is not None:
+    while (reason := _reason(probe)) is not None:
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s: {reason}"
         time.sleep(every)
+
+
+def _reason(probe: Probe) -> str | None:
+    try:
+        return probe()
+    except KubectlFailed as fault:
+        return str(fault)
 
 
 def condition(document: Document | None, kind: str) -> str | None:

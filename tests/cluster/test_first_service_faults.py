@@ -20,7 +20,7 @@ from tests.cluster.kube import Document, Kube, KubectlFailed, condition, wait_un
 from tests.cluster.load import Ask, Asking, Load, Plan, Reply, failed, loading
 from tests.cluster.visits import PREDICT, Visit, bucket, unit_of_bucket, without_bucket
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 AFTER_PATCH_SECONDS = 1.0
 RATE, SLOW_RATE, MOST = 50.0, 20.0, 20_000
 STEADY_SECONDS = 3.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,6 @@ from typing import Any
 import pytest
 import redis
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from servers import RedisServer, redis_server
-
 from serinus.core.errors import NotFound, Unavailable
 from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
 from serinus.evidence.disk import Disk
@@ -29,14 +25,15 @@ from serinus.evidence.log import EventLog
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_log import RedisEventLog
 from serinus.evidence.redis_streams import DURABLE
+from tests.servers import MEMORY, RedisServer, redis_server
 
 MakeLog = Callable[[], EventLog]
 KILLS = Path(__file__).with_name("event_log_kills.py")
 
 
 @pytest.fixture(scope="module")
-def redis_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis"), durable=True) as server:
+def redis_up() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, redis_server(Path(folder), durable=True) as server:
         yield server
 
 
@@ -245,7 +242,7 @@ def test_a_redis_that_refuses_writes_for_now_is_told(empty_redis: Any, redis_up:
 
 
 def test_a_redis_that_hangs_is_told_and_its_late_answer_harms_nothing(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy", timeout=0.1)
+    log = RedisEventLog(redis_up.address, "toy")
     log.append(Stream.OUTCOMES, [outcome(0)])
     with redis_up.hung(), pytest.raises(Unavailable) as refused:
         log.append(Stream.OUTCOMES, [outcome(1)])
@@ -368,9 +365,7 @@ def test_compacting_one_segment_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_operation_nothing_acknowledged_is_lost() -> None:
-    # In memory where there is such a folder: what is killed is the process, not the disk.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         done = subprocess.run([sys.executable, str(KILLS), folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     kills = [json.loads(line) for line in done.stdout.splitlines()]

@@ -15,9 +15,7 @@ import pytest
 import redis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/features"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from feast_repo import TYPES, make_store, row
-from servers import RedisServer, redis_server
 
 from serinus.core.errors import Unavailable
 from serinus.features.batch import Ragged
@@ -25,6 +23,7 @@ from serinus.features.feast_store import FeastStore
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.redis_store import RedisLoader, RedisStore
 from serinus.features.snapshots import FeatureClock, Loader, SqliteLoader
+from tests.servers import PATIENT_SECONDS, RedisServer, redis_server
 
 DAY_5 = datetime(2024, 1, 6, 12, tzinfo=UTC)
 DAY_8 = DAY_5 + timedelta(days=3)
@@ -50,6 +49,11 @@ def feast(tmp_path_factory: pytest.TempPathFactory) -> FeastStore:
 def redis_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+def _over_redis(feast: FeastStore, snapshots: Path, server: RedisServer) -> Online:
+    store = RedisStore(server.address, "toy", timeout=PATIENT_SECONDS)
+    return Online(feast, snapshots, RedisLoader(server.address, "toy"), store)
 
 
 class Online:
@@ -87,13 +91,13 @@ def online(
         path = tmp_path / "online.db"
         return Online(feast, snapshots, SqliteLoader(path), SqliteStore(path, "toy"))
     redis.Redis.from_url(redis_up.address).flushall()
-    return Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+    return _over_redis(feast, snapshots, redis_up)
 
 
 @pytest.fixture
 def online_redis(feast: FeastStore, snapshots: Path, redis_up: RedisServer) -> Online:
     redis.Redis.from_url(redis_up.address).flushall()
-    return Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+    return _over_redis(feast, snapshots, redis_up)
 
 
 def _oracle(feast: FeastStore, snapshots: Path, as_of: datetime) -> Online:
@@ -180,7 +184,7 @@ def test_a_snapshot_is_made_once_and_dropped_with_its_features(feast: FeastStore
 
 def test_an_unreachable_redis_is_told_and_recovers(feast: FeastStore, snapshots: Path, tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
-        online = Online(feast, snapshots, RedisLoader(server.address, "toy"), RedisStore(server.address, "toy"))
+        online = _over_redis(feast, snapshots, server)
         online.clock.move_to(DAY_5)
         assert online.values(DAY_5, ["1"], [])["users!"] == ["found"]
         server.stop()
@@ -224,7 +228,7 @@ def test_the_bytes_are_those_of_feasts_own_materialization(
     expected = _dump(plain)
     assert len(expected) > MANY
     plain.flushall()
-    online = Online(feast, snapshots, RedisLoader(redis_up.address, "toy"), RedisStore(redis_up.address, "toy"))
+    online = _over_redis(feast, snapshots, redis_up)
     online.clock.move_to(DAY_8)
     plain.delete("serinus:snapshot")
     assert _dump(plain) == expected

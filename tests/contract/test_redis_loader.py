@@ -6,7 +6,6 @@ The snapshots are written here by hand, in Feast's layout; tests/contract/test_o
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from servers import RedisServer, redis_server
-
 from serinus.core.errors import Conflict, Unavailable, UsageError
 from serinus.features import redis_store
 from serinus.features.online import SqliteStore, Wanted, entity_key
 from serinus.features.redis_store import RedisLoader, RedisStore
 from serinus.features.service import FeatureInfo, ViewInfo
+from tests.servers import PATIENT_SECONDS, RedisServer, redis_server
 
 MANY = 50
 
@@ -80,7 +77,7 @@ def days(tmp_path: Path) -> tuple[Path, Path]:
 def _loaded(address: str) -> set[bytes]:
     """Which days the live rows are from."""
     keys = [_key(user) for user in range(MANY)]
-    (rows,) = RedisStore(address, "toy").fetch([Wanted(PROFILE, keys)])
+    (rows,) = RedisStore(address, "toy", timeout=PATIENT_SECONDS).fetch([Wanted(PROFILE, keys)])
     return {row.values["a"][:3] for row in rows.values()} if len(rows) == MANY else {b"some are missing"}
 
 
@@ -96,7 +93,7 @@ def test_views_of_one_entity_are_read_as_from_sqlite(server: RedisServer, days: 
         Wanted(HISTORY, [_key(99), _key(7), _key(6), _key(4)]),
         Wanted(PROFILE, [_key(6)]),
     ]
-    found = RedisStore(server.address, "toy").fetch(asked)
+    found = RedisStore(server.address, "toy", timeout=PATIENT_SECONDS).fetch(asked)
     assert found == SqliteStore(days[0], "toy").fetch(asked)
     assert [len(rows) for rows in found] == [4, 2, 1]
     assert sorted(row.event_time for row in found[0].values()) == [-5, -1, 0, 1]
@@ -109,7 +106,7 @@ def test_an_entity_costs_one_command_however_many_views_it_has(
     RedisLoader(server.address, "toy").load(days[0])
     plain.config_resetstat()
     keys = [_key(user) for user in range(10)]
-    RedisStore(server.address, "toy").fetch([Wanted(PROFILE, keys), Wanted(HISTORY, keys)])
+    RedisStore(server.address, "toy", timeout=PATIENT_SECONDS).fetch([Wanted(PROFILE, keys), Wanted(HISTORY, keys)])
     assert plain.info("commandstats")["cmdstat_hmget"]["calls"] == 10
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,10 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/evidence"))
 from memory_log import exposure, outcome, scores
-from servers import RedisServer, redis_server
 
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
@@ -26,6 +23,7 @@ from serinus.evidence.drain import Drain, DrainSettings
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_log import RedisEventLog
 from serinus.evidence.redis_streams import RedisEventSink, RedisStreams
+from tests.servers import MEMORY, RedisServer, redis_server
 
 pytestmark = pytest.mark.slow
 KILLS = Path(__file__).with_name("redis_log_kills.py")
@@ -37,8 +35,7 @@ WORK: list[tuple[Stream, list[Event]]] = [
 
 
 def test_writer_and_drain_killed_at_any_step_lose_nothing_acknowledged_and_count_the_rest() -> None:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         done = subprocess.run([sys.executable, str(KILLS), folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     kills = [json.loads(line) for line in done.stdout.splitlines()]
@@ -107,7 +104,7 @@ def test_redis_killed_at_any_command_keeps_what_it_acknowledged(
     """Of a writer and of a drain, the checks of a new connection included; whoever was told nothing tries again."""
     monkeypatch.setattr(redis_streams, "_PAGE", 1)
     points = 0
-    with redis_server(tmp_path, durable=True) as server:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, redis_server(Path(folder), durable=True) as server:
         for at in range(1_000):
             redis.Redis.from_url(server.address).flushall()
             with monkeypatch.context() as patched:

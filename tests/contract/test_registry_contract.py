@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from serinus.core.ports import Dataset
 from serinus.registry.connection import connect
 from serinus.registry.registry import INTENT_TAG, MANAGED_TAG, MlflowRegistry
 from serinus.registry.tracker import JOB_TAG, MlflowTracker
+from tests.servers import free_port
 
 START_SECONDS = 120
 
@@ -67,9 +67,7 @@ def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server on loopback, started for real and stopped with its whole process group."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),

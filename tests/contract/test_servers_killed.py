@@ -17,9 +17,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/serving"))
-from servers import free_port, redis_server, wait_for_port
 from toy import SERVICE, bundle
 
 from serinus.client import Client, Unreachable, bucket_of
@@ -27,6 +25,7 @@ from serinus.core.events import Stream
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import write_bundle
 from serinus.wiring.settings import CollectSettings, ServeSettings
+from tests.servers import free_port, redis_server, wait_for_port
 
 pytestmark = pytest.mark.slow
 # As in the predictor's image, which leaves it out.
@@ -41,7 +40,7 @@ def process(arguments: list[str], port: int) -> Iterator[subprocess.Popen[bytes]
     environment = {k: v for k, v in os.environ.items() if "PROMETHEUS" not in k}
     started = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE)
     try:
-        wait_for_port(port, 60)
+        wait_for_port(port, 180)
         yield started
     finally:
         started.kill()
@@ -239,7 +238,7 @@ def _more(loads: list[Load]) -> None:
     _until(lambda: all(len(load.acknowledged) >= known + 20 for load, known in zip(loads, before, strict=True)))
 
 
-def _until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+def _until(done: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, "it never came"

@@ -39,9 +39,8 @@ class Project:
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, cwd=self.empty, env=self.environment, check=False,
-            timeout=280,
-        )  # fmt: skip
+            self.command(*arguments), capture_output=True, text=True, cwd=self.empty, env=self.environment, check=False
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done
 

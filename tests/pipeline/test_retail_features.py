@@ -14,9 +14,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from servers import redis_server
-
 from serinus.core.events import BucketCheck
 from serinus.features.assemble import assemble
 from serinus.features.batch import Column, Ragged
@@ -24,11 +21,12 @@ from serinus.features.dataset import Requests
 from serinus.features.feast_store import FeastStore
 from serinus.features.inputs import columns_of
 from serinus.features.online import OnlineReader, SqliteStore
+from serinus.features.redis_store import RedisStore
 from serinus.features.transforms import Matrix, matrix
 from serinus.serving.stages import Admitted, FeatureLookup
 from serinus.wiring.adapters import feature_clock, feature_store
 from serinus.wiring.project import Project, open_project
-from serinus.wiring.serve import online_store
+from tests.servers import PATIENT_SECONDS, redis_server
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -160,7 +158,12 @@ def test_every_served_row_of_a_week_is_its_offline_row(
     with redis_server(tmp_path) as server:
         address = server.address if backend == "redis" else str(tmp_path / "online.db")
         clock = feature_clock(project, "retail", address)
-        reader = OnlineReader(online_store(address, "retail"), store.service_description(card.data.feature_service))
+        kept = (
+            RedisStore(address, "retail", timeout=PATIENT_SECONDS)
+            if backend == "redis"
+            else SqliteStore(Path(address), "retail")
+        )
+        reader = OnlineReader(kept, store.service_description(card.data.feature_service))
         look_up = FeatureLookup(reader, "customer", "item")
         of_request = asked.rows.groupby("request", sort=True).indices
         for request in asked.requests["as_of"].argsort(kind="stable"):

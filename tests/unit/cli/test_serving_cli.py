@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from serinus.wiring.adapters import deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
 from serinus.wiring.serving import Wish, serve_settings
+from tests.servers import free_port
 
 START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
 DAY = 86_400.0
@@ -110,9 +110,7 @@ def test_a_folder_is_served_only_for_its_own_problem(
 
 
 def _nobody() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def test_a_predictor_that_does_not_answer_ends_with_5(deployed: Path) -> None:

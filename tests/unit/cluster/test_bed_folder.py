@@ -54,6 +54,7 @@ def test_a_machine_without_the_control_groups_it_needs_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(control_groups, "_ROOT", tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     control_groups.require()
     (tmp_path / "cgroup.controllers").touch()
     for command in ("up", "build"):

@@ -83,7 +83,8 @@ def test_an_image_that_the_cache_has_is_not_built(tmp_path: Path, monkeypatch: p
     assert Images((image,)).archives == {"docker.io/x/one:dev": archive}
 
 
-def test_every_image_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_every_image_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.cluster.bed.gateway.module_version", lambda module, path: "v1")  # it asks Go
     made_of = {"pause": tmp_path / "pause", "envoy-gateway": tmp_path / "envoy-gateway"}
     names = [one.short for one in [*own_recipes(), *program_recipes(made_of)]]
     assert len(set(names)) == len(names) == 8

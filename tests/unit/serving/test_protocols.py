@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +25,7 @@ from serinus.core.errors import BundleError
 from serinus.serving.kserve_model import PredictorModel, StrictDecoding
 from serinus.serving.kserve_routes import make_app
 from serinus.serving.kserve_server import Address, PredictorGrpc
+from tests.servers import free_port
 
 PREDICT = "/v1/models/toy:predict"
 INFER = "/v2/models/toy/infer"
@@ -202,12 +202,6 @@ def test_the_official_rest_client_is_answered(ranking: Toy) -> None:
     assert asyncio.run(ask()).get_output_by_name("items").data == ["c", "a"]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _call(toy: Toy, request: Any, method: str = "ModelInfer", metadata: tuple[tuple[str, str], ...] = ()) -> Any:
     """One gRPC call to a server of its own."""
     import asyncio
@@ -216,7 +210,7 @@ def _call(toy: Toy, request: Any, method: str = "ModelInfer", metadata: tuple[tu
     model = PredictorModel(toy.plane)
     model.load()
     repository.update(model)
-    address = Address("127.0.0.1", 0, _free_port())
+    address = Address("127.0.0.1", 0, free_port())
 
     async def ask() -> Any:
         server = PredictorGrpc(address, StrictDecoding(repository), ModelRepositoryExtension(repository))
