@@ -214,6 +214,21 @@ def test_a_killed_up_can_be_followed_by_another_or_by_down(bed: Bed, after: str)
     assert_down_leaves_nothing(bed)
 
 
+def test_down_ends_what_a_killed_up_was_building(bed: Bed, tmp_path: Path) -> None:
+    """From an empty cache it compiles and makes images at once; what those mount ends with them, for it is not here."""
+    bed.environ["SERINUS_BED_CACHE"] = str(tmp_path / "cache")
+    with (tmp_path / "said").open("w") as said:
+        script = subprocess.Popen(bed.command("up"), cwd=REPOSITORY, env=bed.environ, stdout=said, stderr=said)
+    try:
+        wait_until("it builds", lambda: bed.processes("go") and bed.processes("debootstrap"), seconds=60)
+        assert Path(f"/proc/{script.pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+    finally:
+        script.kill()
+        script.wait()
+    assert bed.processes("debootstrap"), "it goes on by itself"
+    assert_down_leaves_nothing(bed)
+
+
 def test_a_killed_down_can_be_repeated(bed: Bed) -> None:
     bed.up()
     bed.start_pod()

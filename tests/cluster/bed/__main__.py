@@ -44,6 +44,7 @@ _PACKAGES = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
 _PATIENCE = 300.0
+_MOUNTS_ARE_OWN = "SERINUS_BED_MOUNTS_ARE_OWN"
 
 
 def main() -> int:
@@ -67,11 +68,20 @@ def main() -> int:
 def _done_as(command: str, rest: list[str]) -> int:
     if command in ("up", "build"):
         control_groups.require()
+        _own_mounts(command, rest)
     if command == "up":
         return _up(places(), rest)
     if command == "enter":
         return _enter(places(), rest)
     return {"down": _down, "status": _status, "build": _build, "shell": _shell}[command](places())
+
+
+def _own_mounts(command: str, rest: list[str]) -> None:
+    """Goes on in a mount namespace of its own: what builds mount there ends with their processes, also when killed."""
+    if _MOUNTS_ARE_OWN not in os.environ:
+        os.environ[_MOUNTS_ARE_OWN] = "1"
+        spaces = ("unshare", "--mount", "--propagation", "private")
+        os.execvp(spaces[0], (*spaces, sys.executable, "-m", "tests.cluster.bed", command, *rest))
 
 
 def _up(where: Places, wanted: list[str]) -> int:
