@@ -76,7 +76,7 @@ def run_local(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
                 pipeline(problem=run.card.name, register=run.register)
             except RuntimeError as fault:
                 log.write(f"{fault}\n")
-                return watched.failed or FailedTask(run.card.name, (str(fault),))
+                return watched.failed or FailedTask("the pipeline", (str(fault),))
     return None
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.cluster.bed.places import places
 from tests.cluster.capabilities import missing
-from tests.cluster.dump import GATEWAYS, dump, dump_bed, folder_of
+from tests.cluster.dump import GATEWAYS, OPEN, dump, dump_bed, folder_of, opened
 from tests.cluster.first_manifests import FOLDER
 from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube, wait_until
@@ -26,8 +26,6 @@ from tests.cluster.kube import Kube, wait_until
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
 SETTLE_SECONDS = 60.0
-_OPEN: set[str] = set()
-_OPEN_BEDS: set[Path] = set()
 _FIGURES = pytest.StashKey[list[str]]()
 _RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 
@@ -103,26 +101,6 @@ def namespace(cluster: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[None]:
-    """A namespace that is dumped when a test fails meanwhile."""
-    _OPEN.add(name)
-    try:
-        yield
-    finally:
-        _OPEN.discard(name)
-
-
-@contextmanager
-def opened_bed(logs: Path) -> Iterator[None]:
-    """A bed of a test's own, whose logs are kept when the test fails meanwhile."""
-    _OPEN_BEDS.add(logs)
-    try:
-        yield
-    finally:
-        _OPEN_BEDS.discard(logs)
-
-
-@contextmanager
 def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     """Where pods must be restricted ones. Gone at the end with all that is in it."""
     name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
@@ -153,7 +131,7 @@ def _absent(kube: Kube, kind: str, name: str) -> str | None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Dumps while what failed is still there."""
     report = yield
-    if report.failed and (_OPEN or _OPEN_BEDS):
+    if report.failed and OPEN:
         folder = _dump_open(f"{item.nodeid}.{report.when}")
         report.sections.append(("cluster", f"objects and logs are in {folder}"))
     return report
@@ -163,11 +141,12 @@ def _dump_open(test: str) -> Path:
     """The folder with a dump of every namespace that is open, that of the gateways, and the beds that are ours."""
     root = Path(os.environ.get("SERINUS_CLUSTER_DUMPS") or ROOT / ".serinus" / "cluster-dumps")
     folder = folder_of(root, test)
-    for name in [*_OPEN, GATEWAYS] if _OPEN else []:
+    namespaces = [one for one in OPEN if isinstance(one, str)]
+    beds = [one for one in OPEN if isinstance(one, Path)]
+    if namespaces and os.environ.get("KUBECONFIG") == str(places().kubeconfig):
+        beds.append(places().logs)
+    for name in [*namespaces, GATEWAYS] if namespaces else []:
         dump(Kube(name), folder / name)
-    bed = places()
-    if _OPEN and os.environ.get("KUBECONFIG") == str(bed.kubeconfig):
-        dump_bed(bed.logs, folder / "bed")
-    for number, logs in enumerate(_OPEN_BEDS):
+    for number, logs in enumerate(beds):
         dump_bed(logs, folder / f"bed-{number}")
     return folder

@@ -6,7 +6,8 @@ Invariant: a part that cannot be had is replaced by the reason; dumping never hi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,18 @@ KINDS = (
 # Whose pods carry the traffic of every namespace.
 GATEWAYS = "envoy-gateway-system"
 _LINES = 2_000
+# Here and not in conftest.py, which pytest loads under another name than the tests that would import it.
+OPEN: set[str | Path] = set()
+
+
+@contextmanager
+def opened(what: str | Path) -> Iterator[None]:
+    """A namespace, or the logs of a test's own bed: dumped when a test fails meanwhile."""
+    OPEN.add(what)
+    try:
+        yield
+    finally:
+        OPEN.discard(what)
 
 
 def dump(kube: Kube, folder: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from tests.cluster.bed import control_groups, namespaces
 from tests.cluster.bed.places import REPOSITORY, Places, places
-from tests.cluster.conftest import opened_bed
+from tests.cluster.dump import opened
 
 pytestmark = [pytest.mark.cluster, pytest.mark.bed]
 KINDS = ("net", "pid", "ipc", "mnt")
@@ -98,7 +98,7 @@ class Bed:
 @pytest.fixture
 def bed(tmp_path: Path) -> Iterator[Bed]:
     made = Bed(tmp_path / "bed")
-    with opened_bed(made.places.logs):
+    with opened(made.places.logs):
         yield made
     namespaces.end(made.places)
 

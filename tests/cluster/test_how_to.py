@@ -17,7 +17,7 @@ import pytest
 
 from serinus.client.bucket import bucket_of
 from serinus.core.rollout.words import Arm
-from tests.cluster.conftest import opened
+from tests.cluster.dump import opened
 from tests.cluster.first_manifests import SALT, committed, revision_names, route
 from tests.cluster.kube import Kube, wait_until
 from tests.cluster.trained import ROOT, trained
