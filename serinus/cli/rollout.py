@@ -129,7 +129,7 @@ def watch(problem: str, name: Name = "", interval: Interval = 1.0, as_json: Json
     return 0 if state.phase is Phase.PROMOTED else 1
 
 
-def _expected(problem: str) -> dict[str, int]:
+def _expected(problem: str) -> rollout_view.Expected:
     from serinus.wiring.rollout_plan import expected_units
 
     return expected_units(open_project(), problem)
@@ -141,15 +141,16 @@ def history(problem: str, name: Name = "", as_json: Json = False) -> None:
     """Every decision of a rollout with its evidence; without a name, all rollouts first."""
     store, state = _newest(problem, name)
     if as_json:
-        entries = [one.model_dump(mode="json") for one in state.log]
+        entries = [one.model_dump(mode="json") for one in state.history]
         show_json({"rollout": state.name, "phase": state.phase, "reason": state.reason, "log": entries})
         return
     if not name:
         every = [store.state(one) for one in store.names()]
         rows = [(one.name, one.phase, one.decided_by, one.decided_in or "", one.reason) for one in every]
         show_table(f"rollouts of {problem}", ("name", "phase", "decided by", "in", "reason"), rows)
-    for entry in state.log:
-        out.print(rollout_view.entry_line(entry), soft_wrap=True, markup=False)
+    spec = store.spec(state.name)
+    for entry in state.history:
+        out.print(rollout_view.entry_line(spec, entry), soft_wrap=True, markup=False)
 
 
 @app.command()

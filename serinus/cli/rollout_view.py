@@ -5,28 +5,33 @@ Invariant: shows what the state holds, nothing else; the same state looks the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from serinus.cli.fitted import Column, Fitted, columns
 from serinus.core.rollout.ports import RolloutStore
+from serinus.core.rollout.record import KpiFigures, figures_of, goals_of, stage_shown
+from serinus.core.rollout.rules import stage_at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
 from serinus.core.rollout.words import Stage
 from serinus.core.stats.plan import Planned
-from serinus.core.stats.reading import Reading
+from serinus.core.stats.reading import Reading, distinct
 from serinus.rollout.service import ServiceView
 
+# Units that each KPI is expected to take in a stage, by the plan.
+Expected = Mapping[Stage, Mapping[str, int]]
 _WIDTH = 27
 
 
-def service(view: ServiceView, spec: RolloutSpec | None, expected: dict[str, int]) -> RenderableType:
-    """A service and its newest rollout; `expected` units by KPI, from the plan."""
+def service(view: ServiceView, spec: RolloutSpec | None, expected: Expected) -> RenderableType:
+    """A service and its newest rollout; `expected` units, from the plan."""
     title = f"[bold]{escape(view.wanted.name)}[/] wanted; {view.standing}"
     parts: list[RenderableType] = [Text.from_markup(title + (f": {escape(view.reason)}" if view.reason else ""))]
     if view.rollout is not None and spec is not None:
@@ -42,9 +47,9 @@ def standing(store: RolloutStore, view: ServiceView) -> RenderableType:
     return service(view, spec, {})
 
 
-def rollout(spec: RolloutSpec, state: RolloutState, expected: dict[str, int]) -> RenderableType:
-    """Arms and steps, KPIs against their boundaries, the last decision; `expected` units by KPI, from the plan."""
-    return Group(arms(spec, state), kpis(state, expected), last_decision(state))
+def rollout(spec: RolloutSpec, state: RolloutState, expected: Expected) -> RenderableType:
+    """Arms and steps, KPIs against their boundaries, the last decision; `expected` units, from the plan."""
+    return Group(arms(spec, state), kpis(spec, state, expected), last_decision(spec, state))
 
 
 def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
@@ -59,103 +64,87 @@ def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
     for number, one in enumerate(spec.policy.steps):
         entered = state.steps[number] if number < len(state.steps) else None
         mark = "·" if entered is None else "✓" if entered.left_at is not None else "▸"
-        seen = f"  {entered.units} units, {entered.requests} requests" if entered else ""
+        closed = state.closed(number, goals_of(spec)) if entered else None
+        seen = f"  {closed.units:,} units, {closed.requests:,} requests" if closed else ""
         steps.add(Text(f"{mark} {_named(one.model_dump(exclude_none=True))}{seen}"))
     if state.unjudged:
-        tree.add(Text("not judged: " + ", ".join(f"{count} {name}" for name, count in state.unjudged.items())))
+        tree.add(Text("not judged: " + ", ".join(f"{count:,} {name}" for name, count in state.unjudged.items())))
     return tree
 
 
-def kpis(state: RolloutState, expected: dict[str, int]) -> Table:
-    """The latest reading of every KPI in the newest stage that has one: interval, boundary, units and what they say."""
-    table = Table(header_style="bold")
-    for name in ("kpi", "effect", "interval", "boundary", "-30 %        0        +30 %", "units", ""):
-        table.add_column(name, justify="right" if name in ("effect", "units", "boundary") else "left", no_wrap=True)
-    for one in latest(state):
-        limit = {"goal": one.margin, "guardrail": one.boundary}.get(one.role)
-        units = max(one.units.values(), default=0) if one.stage is Stage.SHADOW else sum(one.units.values())
-        wanted = f" of {expected[one.kpi]}" if one.kpi in expected else ""
-        table.add_row(
-            f"{one.kpi}{' (goal)' if one.role == 'goal' else ''}",
-            _percent(one.estimate),
-            f"{_percent(one.low)} to {_percent(one.high)}",
-            "" if limit is None else _percent(limit),
-            interval_bar(one, limit),
-            f"{units or sum(one.requests.values())}{wanted}",
-            _verdict(one),
-        )
-    return table
+def kpis(spec: RolloutSpec, state: RolloutState, expected: Expected) -> Fitted:
+    """Every KPI of the stage that decided, or of the newest one: effect, boundaries, what they say, and on how much.
+
+    The KPI that decided is marked, and harm that was found after the promotion has a row of its own.
+    """
+    stage = stage_shown(state)
+    units = expected.get(stage, {}) if stage is not None else {}
+    rows = [_row(one, state, units.get(one.name)) for one in figures_of(spec, state)]
+    late = {one.kpi for one in state.crossed if one.boundary == "late_harm"}
+    return columns(_KPIS, [*rows, *(_late(one) for name, one in state.held_back.items() if name in late)])
 
 
-def latest(state: RolloutState) -> list[Reading]:
-    """Readings of the weights where there are any, else of the shadow, goals first."""
-    found = state.readings.get(Stage.WEIGHTS) or state.readings.get(Stage.SHADOW) or {}
-    return sorted(found.values(), key=lambda one: ("goal", "guardrail", "report").index(one.role))
-
-
-def interval_bar(reading: Reading, limit: float | None) -> str:
-    """The interval on a line from -30 % to +30 %: `|` no change, `!` the boundary, `-` the interval, `o` the effect."""
+def interval_bar(low: float | None, estimate: float | None, high: float | None, *limits: float | None) -> str:
+    """The interval on a line from -30 % to +30 %: `|` no change, `!` a boundary, `-` the interval, `o` the effect."""
 
     def place(value: float) -> int:
         return round((min(max(value, -0.3), 0.3) + 0.3) / 0.6 * (_WIDTH - 1))
 
     line = [" "] * _WIDTH
-    low = -0.3 if reading.low is None else reading.low
-    high = 0.3 if reading.high is None else reading.high
-    for position in range(place(low), place(high) + 1):
-        line[position] = "-"
+    if estimate is not None:
+        for position in range(place(-0.3 if low is None else low), place(0.3 if high is None else high) + 1):
+            line[position] = "-"
     line[place(0.0)] = "|"
-    if limit is not None:
-        line[place(limit)] = "!"
-    if reading.estimate is not None:
-        line[place(reading.estimate)] = "o"
+    for limit in limits:
+        if limit is not None:
+            line[place(limit)] = "!"
+    if estimate is not None:
+        line[place(estimate)] = "o"
     return "".join(line)
 
 
-def last_decision(state: RolloutState) -> Text:
+def last_decision(spec: RolloutSpec, state: RolloutState) -> Text:
     """The newest line of the decision log."""
-    return Text(entry_line(state.log[-1]) if state.log else "no decision yet", style="dim")
+    return Text(entry_line(spec, state.log[-1]) if state.log else "no decision yet", style="dim")
 
 
-def entry_line(entry: Entry) -> str:
+def entry_line(spec: RolloutSpec, entry: Entry) -> str:
     """One line of the decision log as a sentence."""
     when = datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="seconds")
-    what = f" {entry.metric} {_percent(entry.estimate)} ({_percent(entry.low)} to {_percent(entry.high)})"
-    measured = what + f" against {_percent(entry.boundary)}" if entry.metric else ""
-    units = f", {sum(entry.units.values())} units" if entry.units else ""
+    interval = f"{entry.metric} {change(entry.estimate, '-')} ({between(entry.low, entry.high)})"
+    count = distinct(entry.units, stage_at(spec, max(entry.step, 0)))
+    units = f", {count:,} units" if entry.units else ""
+    measured = f"{interval} against {change(entry.boundary, 'nothing')}{units}" if entry.metric else ""
     times = f" (x{entry.times})" if entry.times > 1 else ""
     event = "" if entry.event in ("look", entry.verdict) else f" ({entry.event})"
-    return f"{when} step {entry.step} {entry.verdict}{event}{times}:{measured}{units} {entry.reason}".rstrip()
+    step = f" step {entry.step}" if entry.step >= 0 else ""
+    said = "; ".join(filter(None, (measured, entry.reason)))
+    return f"{when}{step} {entry.verdict}{event}{times}{': ' if said else ''}{said}"
 
 
-def planned(rows: Sequence[Planned]) -> Table:
+def planned(rows: Sequence[Planned]) -> Fitted:
     """A plan: one row a KPI, step and decision."""
-    table = Table(header_style="bold")
-    for name in (
-        "step",
-        "kpi",
-        "decision",
-        "effect",
-        "floor",
-        "units p50",
-        "p80",
-        "requests p50",
-        "days p50",
-        "undecided",
-    ):
-        table.add_column(name, justify="left" if name in ("kpi", "decision") else "right")
-    for one in rows:
-        numbers = (one.units_p50, one.units_p80, one.requests_p50, one.days_p50)
-        table.add_row(
-            f"{one.step} {one.stage}",
-            one.kpi,
-            one.decision.replace("_", " "),
-            _percent(one.effect),
-            f"{one.floor_units:.0f}",
-            *("never" if value is None else f"{value:,.0f}" for value in numbers),
-            f"{one.undecided:.0%}",
-        )
-    return table
+    return columns(_PLAN, [_planned(one) for one in rows])
+
+
+def change(value: float | None, none: str = "") -> str:
+    """A relative effect in per cent with its unit."""
+    return none if value is None else f"{percent(value)} %"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """An interval in a sentence; a bound that is None has no end."""
+    return f"{percent(low, '-∞')} to {percent(high, '+∞')} %"
+
+
+def percent(value: float | None, none: str = "") -> str:
+    """A relative effect in per cent, at most nine characters wide: of what is huge only the order is of use."""
+    if value is None:
+        return none
+    if not isfinite(value):
+        return "+∞" if value > 0 else "-∞"
+    shown = 100 * value
+    return f"{shown:+,.1f}" if abs(shown) < 99_999 else f"{shown:+.1e}"
 
 
 def _decided(state: RolloutState) -> str:
@@ -167,13 +156,71 @@ def _named(step: dict[str, object]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in step.items())
 
 
-def _verdict(reading: Reading) -> str:
-    if not reading.enough:
-        return "not enough data"
-    if reading.harm:
-        return "[red]harm[/]"
-    return "[green]not inferior[/]" if reading.non_inferior else ""
+def _row(one: KpiFigures, state: RolloutState, expected: int | None) -> tuple[Text | str, ...]:
+    return (
+        Text(f"{one.name} ◂" if one.name == state.decided_by else one.name, style="bold" if one.role == "goal" else ""),
+        change(one.estimate, "-"),
+        "" if one.estimate is None else between(one.low, one.high),
+        change(one.harm),
+        change(one.margin),
+        _said(one.said),
+        (f"{one.units:,}" if one.units else "") + (f" of {expected:,}" if expected is not None else ""),
+        f"{one.requests:,}",
+        one.role,
+        interval_bar(one.low, one.estimate, one.high, one.harm, one.margin),
+    )
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f} %"
+def _late(one: Reading) -> tuple[Text | str, ...]:
+    units, requests = sum(one.units.values()), sum(one.requests.values())
+    return (
+        f"{one.kpi} after the promotion",
+        change(one.estimate, "-"),
+        between(one.low, one.high),
+        change(one.boundary),
+        "",
+        Text("late harm", style="red"),
+        f"{units:,}" if units else "",
+        f"{requests:,}",
+        one.role,
+        interval_bar(one.low, one.estimate, one.high, one.boundary),
+    )
+
+
+def _said(said: str) -> Text:
+    return Text(said, style={"harmed": "red", "not inferior": "green"}.get(said, ""))
+
+
+def _planned(one: Planned) -> tuple[str, ...]:
+    numbers = (one.units_p50, one.units_p80, one.requests_p50, one.days_p50)
+    units, most, requests, days = ("never" if value is None else f"{value:,.0f}" for value in numbers)
+    decision, step = one.decision.replace("_", " "), f"{one.step} {one.stage}"
+    effect, floor = change(one.effect), f"{one.floor_units:,.0f}"
+    return (step, one.kpi, decision, effect, units, most, f"{one.undecided:.0%}", days, requests, floor)
+
+
+# What is kept to the last: which KPI, what it changed by, against which boundaries, and what that says.
+_KPIS = (
+    Column("kpi", (), folds=True),
+    Column("effect", (), right=True),
+    Column("interval", (), goes=1, right=True),
+    Column("harm at", (), right=True),
+    Column("passes at", (), right=True),
+    Column("says", ()),
+    Column("units", (), goes=2, right=True),
+    Column("requests", (), goes=3, right=True),
+    Column("role", (), goes=4),
+    Column(f"-30 %{'0':^17}+30 %", (), goes=5),
+)
+_PLAN = (
+    Column("step", ()),
+    Column("kpi", (), folds=True),
+    Column("decision", ()),
+    Column("effect", (), goes=1, right=True),
+    Column("units p50", (), right=True),
+    Column("units p80", (), goes=2, right=True),
+    Column("undecided", (), right=True),
+    Column("days p50", (), goes=3, right=True),
+    Column("requests p50", (), goes=4, right=True),
+    Column("floor", (), goes=5, right=True),
+)

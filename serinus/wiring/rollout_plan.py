@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from serinus.core.card import Kpi, Problem
 from serinus.core.errors import DataError
+from serinus.core.rollout.words import Stage
 from serinus.core.stats.judge import tests_of
 from serinus.core.stats.plan import Baseline, Planned, plan
 from serinus.evidence.looks import of_one_arm
@@ -34,9 +35,14 @@ class RolloutPlan:
     revision: str
     requests: int
 
-    def units(self, kpi: str, decision: str = "non_inferior", *, most: bool = False) -> int | None:
-        """Units over all steps until that decision on a KPI, in half of the runs or in 80 %; None when some never."""
-        found = [one for one in self.rows if one.kpi == kpi and one.decision == decision]
+    def units(
+        self, kpi: str, decision: str = "non_inferior", *, most: bool = False, stage: Stage | None = None
+    ) -> int | None:
+        """Units over all steps (of a stage) until that decision on a KPI, in half of the runs or in 80 %.
+
+        None when some step never decides it, or there is none.
+        """
+        found = [one for one in self.rows if one.kpi == kpi and one.decision == decision and stage in (None, one.stage)]
         each = [one.units_p80 if most else one.units_p50 for one in found]
         return None if not each or None in each else round(sum(one for one in each if one is not None))
 
@@ -46,15 +52,16 @@ class RolloutPlan:
         return {one.step: round(one.units_p50) for one in found if one.units_p50 is not None}
 
 
-def expected_units(project: Project, problem: str) -> dict[str, int]:
-    """Units that each goal will take in half of the runs when nothing changes; empty while nothing was measured."""
+def expected_units(project: Project, problem: str) -> dict[Stage, dict[str, int]]:
+    """Units that each goal takes in a stage in half of the runs when nothing changes; empty without a measurement."""
     card = project.problem(problem).card
     try:
         found = plan_rollout(project, problem, {})
     except DataError:
         return {}
-    units = {kpi.name: found.units(kpi.name) for kpi in card.requirements.kpis if kpi.role == "goal"}
-    return {name: count for name, count in units.items() if count is not None}
+    goals = [kpi.name for kpi in card.requirements.kpis if kpi.role == "goal"]
+    each = {stage: {name: found.units(name, stage=stage) for name in goals} for stage in Stage}
+    return {stage: {name: count for name, count in one.items() if count} for stage, one in each.items()}
 
 
 def plan_rollout(project: Project, problem: str, effects: Mapping[str, float]) -> RolloutPlan:

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from serinus.core.card.operation import Step
 from serinus.core.rollout.spec import Revision, RolloutSpec, kind_of
-from serinus.core.rollout.state import Condition, Entry, RolloutState, StepRecord
+from serinus.core.rollout.state import Condition, Entry, RolloutState
 from serinus.core.rollout.words import Phase, Stage, StepKind
-from serinus.core.stats.reading import Reading, Role
+from serinus.core.stats.reading import Reading, Role, distinct
 
 DecidedIn = Literal["shadow", "weight"]
 _ROLES: tuple[Role, ...] = ("goal", "guardrail", "report")
@@ -68,7 +68,8 @@ class KpiFigures(_Part):
 
     `boundary`: the harm boundary when the rollout was rolled back, the margin when it was promoted; of any other end
     the margin of a goal and the harm boundary of a guardrail. None: it was held against nothing of that kind. `harm`
-    and `margin` are both, whatever the end. `said` is what its test had said by then.
+    and `margin` are both, whatever the end. `said` is what its test had said by then. `units`: distinct ones that it
+    closed in that stage, 0 for a test that counts requests.
     """
 
     name: str
@@ -81,6 +82,8 @@ class KpiFigures(_Part):
     harm: float | None
     margin: float | None
     said: Said
+    units: int = 0
+    requests: int = 0
 
 
 class Point(_Part):
@@ -160,7 +163,6 @@ def record_of(
 ) -> RolloutRecord:
     """The record of a rollout; `readings`: all judged looks, of which those count that the rollout took in."""
     counted = counted or Counted()
-    stage = state.decided_in or next((one for one in reversed(Stage) if state.readings.get(one)), None)
     return RolloutRecord(
         name=spec.name,
         candidate_version=spec.candidate.version,
@@ -169,9 +171,9 @@ def record_of(
         decided_by=state.decided_by,
         decided_in=None if state.decided_in is None else ("shadow" if state.decided_in is Stage.SHADOW else "weight"),
         steps=tuple(_step(spec, state, number, counted) for number in range(len(state.steps))),
-        kpis=_kpis(spec, state, stage),
+        kpis=figures_of(spec, state),
         planned_units=counted.planned.get(spec.name),
-        used_units=sum(_used(state.decided_by, one) for one in state.steps),
+        used_units=sum(state.closed(number, goals_of(spec)).units for number in range(len(state.steps))),
         reason=state.reason,
         stable=spec.stable,
         candidate=spec.candidate,
@@ -183,21 +185,21 @@ def record_of(
         ahead=tuple(_said(one) for one in spec.policy.steps[len(state.steps) :]),
         paths=_paths(spec, [one for one in readings if one.sequence <= state.looks]),
         traffic=_traffic(state),
-        log=state.log,
+        log=state.history,
         unjudged=state.unjudged,
         conditions=state.conditions,
     )
 
 
 def _step(spec: RolloutSpec, state: RolloutState, number: int, counted: Counted) -> StepFigures:
-    one, key = state.steps[number], (spec.name, number)
+    one, key, closed = state.steps[number], (spec.name, number), state.closed(number, goals_of(spec))
     ends = one.left_at if one.left_at is not None else state.ended_at
     return StepFigures(
         kind=one.kind,
         weight=one.weight,
         share=one.share,
-        units=one.units,
-        requests=one.requests,
+        units=closed.units,
+        requests=closed.requests,
         failed=None if counted.failed is None else counted.failed.get(key, 0),
         seconds=None if ends is None else ends - one.entered_at,
         planned_units=counted.planned_by_step.get(key),
@@ -206,18 +208,24 @@ def _step(spec: RolloutSpec, state: RolloutState, number: int, counted: Counted)
     )
 
 
-def _used(kpi: str, one: StepRecord) -> int:
-    """Units of a step that the deciding KPI had closed; without one, the KPI that closes first."""
-    return one.closed[kpi].units if kpi in one.closed else one.units
-
-
 def _said(step: Step) -> str:
     value = {StepKind.SHADOW: f"{step.shadow or 0:.0%}", StepKind.WEIGHT: f"{step.weight} %", StepKind.BAKE: step.bake}
     return f"{kind_of(step)} {value.get(kind_of(step), '')}".strip()
 
 
-def _kpis(spec: RolloutSpec, state: RolloutState, stage: Stage | None) -> tuple[KpiFigures, ...]:
-    """In the order of roles, then of the card."""
+def goals_of(spec: RolloutSpec) -> set[str]:
+    """Names of the KPIs that a promotion needs."""
+    return {kpi.name for kpi in spec.kpis if kpi.role == "goal"}
+
+
+def stage_shown(state: RolloutState) -> Stage | None:
+    """The stage that decided; of a rollout under way, the newest that has readings."""
+    return state.decided_in or next((one for one in reversed(Stage) if state.readings.get(one)), None)
+
+
+def figures_of(spec: RolloutSpec, state: RolloutState) -> tuple[KpiFigures, ...]:
+    """Of the stage that is shown, in the order of roles, then of the card."""
+    stage = stage_shown(state)
     if stage is None:
         return ()
     found = state.readings.get(stage, {})
@@ -240,6 +248,8 @@ def _kpi(state: RolloutState, stage: Stage, reading: Reading) -> KpiFigures:
         harm=harm,
         margin=margin,
         said=_verdict(state, stage, reading),
+        units=distinct(reading.units, stage),
+        requests=distinct(reading.requests, stage),
     )
 
 

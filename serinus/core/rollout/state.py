@@ -6,6 +6,7 @@ stays there; nothing is ever taken from the log.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -69,6 +70,9 @@ class Closed(_Part):
     requests: int
     first_at: float
     last_at: float
+
+
+_NOTHING = Closed(units=0, requests=0, first_at=float("inf"), last_at=float("-inf"))
 
 
 class StepRecord(_Part):
@@ -147,6 +151,21 @@ class RolloutState(_Part):
     def step_entered_at(self) -> float | None:
         """When the present step was entered (epoch s)."""
         return self.steps[-1].entered_at if self.steps else None
+
+    @property
+    def history(self) -> tuple[Entry, ...]:
+        """The log by time. A look may be read after a decision that came later than its exposures."""
+        return tuple(sorted(self.log, key=lambda one: one.at))
+
+    def closed(self, step: int, goals: Collection[str]) -> Closed:
+        """What the KPI that decided has closed in a step: the one number that is told of the step's units.
+
+        While none has decided, the goal that closed most; in a step that no goal closes, the KPI that closed most.
+        """
+        found = self.steps[step].closed
+        names = next((one for one in ({self.decided_by}, set(goals), set(found)) if one & found.keys()), set())
+        each = [found[name] for name in names & found.keys()]
+        return max(each, key=lambda one: (one.units, one.requests), default=_NOTHING)
 
     def has_crossed(self, kpi: str, stage: Stage, boundary: Boundary) -> bool:
         """Whether that boundary was ever crossed."""
