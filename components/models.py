@@ -1,7 +1,5 @@
 """Components from the training set to a judged candidate."""
 
-from typing import Optional
-
 from kfp import dsl
 
 from components.image import component
@@ -30,9 +28,9 @@ def evaluate(
     job: str,
     training_set: dsl.Input[dsl.Dataset],
     evaluation: dsl.Output[dsl.Artifact],
-    linear: Optional[dsl.Input[dsl.Model]] = None,
-    gbdt: Optional[dsl.Input[dsl.Model]] = None,
-    neural: Optional[dsl.Input[dsl.Model]] = None,
+    linear: dsl.Input[dsl.Model] = None,
+    gbdt: dsl.Input[dsl.Model] = None,
+    neural: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Judges all candidates on the test window."""
     from pathlib import Path
@@ -51,9 +49,9 @@ def gates(
     register: str,
     evaluation: dsl.Input[dsl.Artifact],
     verdict: dsl.Output[dsl.Artifact],
-    linear: Optional[dsl.Input[dsl.Model]] = None,
-    gbdt: Optional[dsl.Input[dsl.Model]] = None,
-    neural: Optional[dsl.Input[dsl.Model]] = None,
+    linear: dsl.Input[dsl.Model] = None,
+    gbdt: dsl.Input[dsl.Model] = None,
+    neural: dsl.Input[dsl.Model] = None,
 ) -> None:
     """Sends the candidates to be registered through the gates."""
     from pathlib import Path

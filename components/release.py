@@ -1,7 +1,5 @@
 """Components from a judged candidate to a wanted version, and the report."""
 
-from typing import Optional
-
 from kfp import dsl
 
 from components.image import component
@@ -14,9 +12,9 @@ def register(
     register: str,
     evaluation: dsl.Input[dsl.Artifact],
     verdict: dsl.Input[dsl.Artifact],
-    linear: Optional[dsl.Input[dsl.Model]] = None,
-    gbdt: Optional[dsl.Input[dsl.Model]] = None,
-    neural: Optional[dsl.Input[dsl.Model]] = None,
+    linear: dsl.Input[dsl.Model] = None,
+    gbdt: dsl.Input[dsl.Model] = None,
+    neural: dsl.Input[dsl.Model] = None,
 ) -> int:
     """Stores and registers the wanted candidates; gives the version of the last."""
     from pathlib import Path

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp_driver.pod import Backend
 from renewal_copy import Project, new_project
+
+from pipelines.compile import compile_training
+from serinus.core.card import Problem
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +153,27 @@ print(release.register("renewal", "job", "chosen", folders, new / "evaluation", 
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_each_component_runs_with_what_a_real_backend_hands_it_and_finds_the_same(
+    project: Project, first: Any, renewal_card: Problem, tmp_path: Path
+) -> None:
+    """Each task in a pod of its own, in the order of the pipeline; the shared volume is a home of its own, too."""
+    home = tmp_path / "home"
+    package = compile_training(renewal_card, tmp_path / "renewal.yaml")
+    backend = Backend(package, tmp_path, project.environment | {"SERINUS_HOME": str(home)})
+    for task in backend.order():
+        done = backend.run(task)
+        assert done.returncode == 0, f"{task}: {done.stdout}{done.stderr}"
+        assert list((tmp_path / "pods" / task / "empty").iterdir()) == [], "a task writes to its outputs and its home"
+    assert backend.result("register")["parameterValues"] == {"Output": 1}
+    (run,) = (home / "runs").iterdir()
+    there, here = (json.loads((folder / "summary.json").read_text()) for folder in (run, project.home / "runs/first"))
+    assert there["failure"] is None
+    for fact in ("candidates", "baselines", "chosen", "gates"):
+        assert there[fact] == here[fact], fact
+    hashes = ("snapshot_hash", "service_hash", "training_set_hash", "bundle_hash")
+    assert [there["ids"][name] for name in hashes] == [here["ids"][name] for name in hashes]
 
 
 def test_the_name_of_a_run_is_its_own(project: Project, first: Any) -> None:
