@@ -18,7 +18,7 @@ BED := $(PY) -m tests.cluster.bed
 CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
 
 .PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
-.PHONY: cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
+.PHONY: manifests cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ cluster-status: $(STAMP) ## each part of the test bed, and the memory it takes
 
 cluster-shell: $(STAMP) ## a shell inside the test bed, with kubectl
 	$(BED) shell
+
+manifests: $(STAMP) ## write manifests/base anew from helm/serinus and the values in manifests/samples
+	helm=$$(command -v helm || $(BED) program helm) && "$$helm" template serinus helm/serinus --namespace serinus \
+	  --values manifests/samples/retail.yaml --values manifests/samples/retail-revisions.yaml >manifests/base/serinus.yaml
 
 kind-up: ## the same on kind, for who has Docker: not run in our CI
 	tests/cluster/kind/up.sh

@@ -49,7 +49,14 @@ def renewal_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the example project with a home of its own; the environment points at it."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "examples/renewal", folder, ignore=shutil.ignore_patterns(".serinus", "__pycache__"))
-    for name in ("SERINUS_HOME", "SERINUS_PROFILE", "SERINUS_RUN", "SERINUS_TRACKING_URI"):
+    for name in (
+        "SERINUS_HOME",
+        "SERINUS_PROFILE",
+        "SERINUS_RUN",
+        "SERINUS_TRACKING_URI",
+        "SERINUS_ONLINE",
+        "SERINUS_SALT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SERINUS_PROJECT", str(folder))
     return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from serinus.cli import evidence, features, model, pipeline, problem, rollout, serving
+from serinus.cli import chart, evidence, features, model, pipeline, problem, rollout, serving
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app.add_typer(evidence.outcomes_app, name="outcomes", help="Outcomes: send them 
 app.command()(evidence.replay)
 app.command()(evidence.kpis)
 app.command()(evidence.trace)
+app.command()(chart.chart)
 
 
 def main() -> None:

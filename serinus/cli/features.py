@@ -9,11 +9,14 @@ import typer
 
 from serinus.cli.output import command, out, show_json, show_table
 from serinus.core.errors import UsageError
-from serinus.wiring.lookup import Found, look_up
+from serinus.wiring.lookup import Asked, Found, look_up
 from serinus.wiring.project import open_project
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+Online = Annotated[
+    str, typer.Option(help="Online store, a path or redis://…; that of the profile or of Feast's configuration.")
+]
 _ANY_OPTION = {"ignore_unknown_options": True, "allow_extra_args": True}
 _SHOWN_ELEMENTS = 3
 
@@ -41,7 +44,7 @@ def build(problem: str, as_json: Json = False) -> None:
 def materialize(
     problem: str,
     as_of: Annotated[str, typer.Option(help="Day or time (UTC); the snapshot's own time when not given.")] = "",
-    online: Annotated[str, typer.Option(help="Online store, a path or redis://…; that of Feast's configuration.")] = "",
+    online: Online = "",
     as_json: Json = False,
 ) -> None:
     """Loads the online store with the latest row of every view as of a time."""
@@ -67,6 +70,7 @@ def lookup(
     as_of: Annotated[
         str, typer.Option(help="Time of the request (UTC); that of the online store when not given.")
     ] = "",
+    online: Online = "",
     as_json: Json = False,
 ) -> None:
     """Features as a request would see them: `--<entity> ID`, and `--<item>s A,B` where the problem has items.
@@ -84,8 +88,9 @@ def lookup(
         raise UsageError(
             f"lookup of {problem} takes {wanted}", cause=f"not understood: {', '.join(unknown)}" if unknown else ""
         )
-    items = [part for part in given.get(f"{item}s", "").split(",") if part] if item else []
-    found = look_up(project, problem, given[card.framing.entity], items, _moment(as_of) if as_of else None)
+    items = tuple(part for part in given.get(f"{item}s", "").split(",") if part) if item else ()
+    moment = _moment(as_of) if as_of else None
+    found = look_up(project, Asked(problem, given[card.framing.entity], items, moment, online))
     if as_json:
         show_json([one.as_dict() for one in found])
         return

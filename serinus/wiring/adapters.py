@@ -28,7 +28,9 @@ def bundle_store(project: Project) -> BundleStore:
 
 def deployer(project: Project) -> Deployer:
     """Service files below the home."""
-    return FileDeployer(project.home / "services")
+    salt = project.profile.salt
+    folder = project.home / "services"
+    return FileDeployer(folder, new_salt=lambda: salt) if salt else FileDeployer(folder)
 
 
 def tracker(project: Project) -> RunTracker:
@@ -77,7 +79,9 @@ def _loader(address: str, problem: str) -> Loader:
 
 
 def online_address(project: Project, problem: str) -> str:
-    """Where Feast's configuration puts the online store: a path, or a Redis address."""
+    """Where the profile, else Feast's configuration, puts the online store: a path, or a Redis address."""
+    if project.profile.online:
+        return project.profile.online
     config = project.feature_repo / "feature_store.yaml"
     document: Any = read_yaml(config)
     values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": problem}

@@ -1,21 +1,26 @@
 """What a request would see of an entity and of items: the values behind `serinus features lookup`.
 
-Invariant: read by the same reader as the predictor's, with the status and the event time of every value.
+Invariant: read by the same reader as the predictor's and from the store that a predictor of this profile would read,
+with the status and the event time of every value.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serinus.features.batch import Column, Ragged
-from serinus.features.online import Lookup, OnlineReader, SqliteStore
+from serinus.features.online import Lookup, OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
-from serinus.wiring.adapters import feature_store
+from serinus.wiring.adapters import feature_store, online_address
 from serinus.wiring.project import Project
+
+# A person waits longer than a request may.
+PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,38 @@ class Found:
         return asdict(self)
 
 
-def look_up(project: Project, problem: str, entity: str, items: list[str], as_of: datetime | None) -> list[Found]:
-    """The entity, then the items, as of a time (the snapshot's own when not given)."""
-    card = project.problem(problem).card
-    store = feature_store(project, problem)
-    service = store.service_description(card.data.feature_service)
-    reader = OnlineReader(SqliteStore(store.online_path, problem), service)
-    moment = as_of or card.data.snapshot_time
-    found = _rows(card.framing.entity, reader.read(card.framing.entity, [entity], moment), service)
-    if card.framing.item and items:
-        found += _rows(card.framing.item, reader.read(card.framing.item, items, moment), service)
+@dataclass(frozen=True)
+class Asked:
+    """An entity and items of a problem, as of a time (the snapshot's own when None).
+
+    `online` is the store's address, a path or redis://…; when empty that of the profile or of Feast's configuration.
+    """
+
+    problem: str
+    entity: str
+    items: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    online: str = ""
+
+
+def look_up(project: Project, asked: Asked) -> list[Found]:
+    """The entity, then the items. Raises `NotFound` for features that were never built, `Unavailable`."""
+    card = project.problem(asked.problem).card
+    service = feature_store(project, asked.problem).service_description(card.data.feature_service)
+    reader = OnlineReader(_store(asked.online or online_address(project, asked.problem), asked.problem), service)
+    moment = asked.as_of or card.data.snapshot_time
+    found = _rows(card.framing.entity, reader.read(card.framing.entity, [asked.entity], moment), service)
+    if card.framing.item and asked.items:
+        found += _rows(card.framing.item, reader.read(card.framing.item, asked.items, moment), service)
     return found
+
+
+def _store(address: str, problem: str) -> RawStore:
+    if "://" in address:
+        from serinus.features.redis_store import RedisStore
+
+        return RedisStore(address, problem, timeout=PATIENCE_SECONDS)
+    return SqliteStore(Path(address), problem)
 
 
 def _rows(kind: str, lookup: Lookup, service: ServiceInfo) -> list[Found]:

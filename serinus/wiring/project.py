@@ -1,6 +1,6 @@
 """Finds the project and its profile, and loads problems by path.
 
-Invariant: nothing outside the project folder, three environment variables and the profile decides where things are.
+Invariant: nothing outside the project folder, its profile and a few environment variables decides where things are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ MARKER = "serinus.toml"
 
 
 class Profile(BaseModel):
-    """Addresses of one environment. `home` is absolute once loaded; the others default to places below it."""
+    """Addresses of one environment. `home` is absolute once loaded; the others default to places below it.
+
+    `online`: the online store, a path or redis://…; that of Feast's configuration when empty. `salt`: that of services
+    which are made here; drawn when empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +40,8 @@ class Profile(BaseModel):
     tracking_uri: str = ""
     kfp_endpoint: str = ""
     kfp_namespace: str = ""
+    online: str = ""
+    salt: str = ""
 
     @property
     def mlflow(self) -> str:
@@ -151,7 +157,7 @@ def _profile(document: _Document, env: Mapping[str, str]) -> dict[str, Any]:
     name = env.get("SERINUS_PROFILE", "embedded")
     if name not in document.profiles:
         raise UsageError(f"no profile {name} in {MARKER}", hint=f"known: {', '.join(document.profiles)}")
-    overrides = {"kfp_endpoint": env.get("SERINUS_KFP_ENDPOINT"), "tracking_uri": env.get("SERINUS_TRACKING_URI")}
+    overrides = {key: env.get(f"SERINUS_{key.upper()}") for key in ("kfp_endpoint", "tracking_uri", "online", "salt")}
     return document.profiles[name] | {key: value for key, value in overrides.items() if value}
 
 

@@ -19,9 +19,9 @@ import pytest
 from tests.cluster.bed.places import places
 from tests.cluster.capabilities import missing
 from tests.cluster.dump import GATEWAYS, OPEN, dump, dump_bed, folder_of, opened
-from tests.cluster.first_manifests import FOLDER
 from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube, wait_until
+from tests.cluster.manifests import committed
 
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
@@ -81,14 +81,11 @@ def cluster() -> Kube:
 def first(
     cluster: Kube, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[FirstService]:
-    """The first service, which takes a minute to come up: its tests share it."""
-    with (
-        own_namespace(cluster, "first-service") as kube,
-        first_service(kube, tmp_path_factory.mktemp("first")) as service,
-    ):
-        if service.manifests != FOLDER:
+    """The first service, which takes minutes to train and to come up: its tests share it."""
+    with first_service(cluster, tmp_path_factory.mktemp("first")) as service:
+        if committed(service.reader.folder) != committed():
             request.config.stash[_FIGURES].append(
-                "this machine trains other bytes than the committed manifests name: they were written anew"
+                "the cluster trained other bytes than the committed manifests name: they were written anew"
             )
         yield service
 

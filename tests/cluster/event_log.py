@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from serinus.evidence.state import Written
-from tests.cluster.first_parts import COLLECTOR, EVENT_LOG
 from tests.cluster.kube import Kube
+from tests.cluster.manifests import COLLECTOR, EVENT_LOG
 
 _COLUMNS = ["request_id", "revision", "bucket_check", "defaulted", "writer", "sequence"]
 _SCRIPT = f"""
@@ -41,7 +41,7 @@ class Row:
 
 def exposures(kube: Kube) -> list[Row]:
     """All that are on disk; some may be there twice."""
-    text = kube.execute(f"deployment/{COLLECTOR}", "python", "-c", _SCRIPT)
+    text = kube.execute(COLLECTOR, "python", "-c", _SCRIPT)
     return [Row(**row) for row in json.loads(text)]
 
 

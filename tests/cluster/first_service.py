@@ -1,6 +1,6 @@
 """The first service on a cluster, and beside it the predictor embedded: the same bundles, the same feature rows.
 
-Invariant: the cluster gets nothing but the folder `first/` and, before it, the files on its claim.
+Invariant: the cluster gets nothing but what the how-to's commands give it; what it serves was trained there.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import yaml
-
-from tests.cluster.first_manifests import FOLDER, GATEWAY, SERVICE, committed, rendered, settings
-from tests.cluster.first_parts import HOME, LOADER
+from tests.cluster.dump import opened
 from tests.cluster.gateway import address
+from tests.cluster.how_to import Reader, blocks, reader
 from tests.cluster.kube import Document, Kube, condition, troubles, wait_until
 from tests.cluster.load import Ask
-from tests.cluster.trained import Trained, archive, run_serinus, staged, trained
+from tests.cluster.manifests import GATEWAY, NAMESPACE, SERVICE, bundle, by_version, committed, settings
+from tests.cluster.trained import Trained, fetched, run_serinus
 from tests.cluster.visits import PREDICT, Visit, recorded_visits
 from tests.servers import free_port
 
 READY_SECONDS = 240.0
+GONE_SECONDS = 180.0
 VISITS = 40
-JOB = "materialize-features"
 
 
 @dataclass(frozen=True)
 class FirstService:
-    """Where it answers, the names of its revisions, visits to ask about, and the embedded answers by revision."""
+    """Where it answers, the names of its revisions, visits to ask about, and the embedded answers by revision.
+
+    `reader` has the manifests that were applied; `trained` is a copy of what they name.
+    """
 
     kube: Kube
     endpoint: str
@@ -41,7 +43,8 @@ class FirstService:
     canary: str
     visits: list[Visit]
     embedded: Mapping[str, str]
-    manifests: Path
+    reader: Reader
+    trained: Trained
 
     def embedded_answer(self, revision: str, asked: Ask) -> dict[str, Any]:
         """What the predictor on this machine says."""
@@ -49,31 +52,36 @@ class FirstService:
 
 
 @contextmanager
-def first_service(kube: Kube, folder: Path) -> Iterator[FirstService]:
-    """Applied and Ready. `folder` is for what is staged."""
-    source = trained()
-    copy = staged(source, folder / "home")
-    manifests = _manifests(source, folder / "first")
-    _fill_store(kube, copy, manifests, folder)
-    kube.apply(manifests)
-    with ExitStack() as stack:
-        names = _names(manifests)
-        embedded = {name: stack.enter_context(_embedded(copy, number, name)) for number, name in names.items()}
-        wait_until("the first service is Ready", lambda: not_ready(kube), READY_SECONDS, every=1.0)
-        where = address(kube, GATEWAY)
-        stable, canary = (name for _, name in sorted(names.items()))
-        found = FirstService(
-            kube, f"http://{where}", stable, canary, recorded_visits(source.recording, VISITS), embedded, manifests
-        )
-        wait_until("the gateway answers for both revisions", lambda: _not_answering(found), 180.0)
-        yield found
+def first_service(cluster: Kube, folder: Path) -> Iterator[FirstService]:
+    """Trained there, applied and Ready, in the namespace of the how-to; `folder` is for copies on this machine."""
+    assert cluster.find("namespace", NAMESPACE) is None, f"the how-to makes namespace {NAMESPACE}, which is there"
+    kube = cluster.within(NAMESPACE)
+    copy = reader(cluster, folder / "reader")
+    try:
+        with opened(NAMESPACE), ExitStack() as stack:
+            for block in (blocks().apply, blocks().train, blocks().follow, blocks().wait):
+                copy.run(block)
+            trained = fetched(kube, folder / "home")
+            names, embedded = {}, {}
+            for number, one in by_version(committed(copy.folder)).items():
+                names[number] = str(one["metadata"]["name"])
+                embedded[names[number]] = stack.enter_context(_embedded(trained, one))
+            wait_until("the first service is Ready", lambda: not_ready(kube), READY_SECONDS, every=1.0)
+            stable, canary = (name for _, name in sorted(names.items()))
+            visits = recorded_visits(trained.recording, VISITS)
+            where = f"http://{address(kube, GATEWAY)}"
+            found = FirstService(kube, where, stable, canary, visits, embedded, copy, trained)
+            wait_until("the gateway answers for both revisions", lambda: not_answering(found), 180.0)
+            yield found
+    finally:
+        cluster.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=GONE_SECONDS)
 
 
 def not_ready(kube: Kube) -> str | None:
-    """What still is in the way of everything in the folder."""
-    job = condition(kube.find("job", JOB), "Complete")
-    found = {f"job {JOB}": job} if job else {}
-    for kind, wanted in (("inferenceservices", "Ready"), ("deployments", "Available"), ("gateways", "Programmed")):
+    """What still is in the way of everything that was applied."""
+    found = {}
+    kinds = {"jobs": "Complete", "inferenceservices": "Ready", "deployments": "Available", "gateways": "Programmed"}
+    for kind, wanted in kinds.items():
         for one in kube.every(kind):
             if reason := condition(one, wanted):
                 found[f"{kind} {one['metadata']['name']}"] = reason
@@ -106,7 +114,8 @@ def post(endpoint: str, asked: Ask) -> dict[str, Any]:
     return found
 
 
-def _not_answering(service: FirstService) -> str | None:
+def not_answering(service: FirstService) -> str | None:
+    """None when each arm answers through the gateway."""
     for arm, revision in (("stable", service.stable), ("canary", service.canary)):
         try:
             answer = post(service.endpoint, Ask(PREDICT, service.visits[0].instance(), {"x-serinus-arm": arm}))
@@ -117,52 +126,24 @@ def _not_answering(service: FirstService) -> str | None:
     return None
 
 
-def _manifests(source: Trained, folder: Path) -> Path:
-    """The committed folder, where it names the bundles that are there; else it is written for these."""
-    if committed() == source.bundles:
-        return FOLDER
-    for path, text in rendered(source.bundles, folder).items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return folder
-
-
-def _names(manifests: Path) -> dict[int, str]:
-    """Revisions by version."""
-    documents = yaml.safe_load_all((manifests / "revisions.yaml").read_text(encoding="utf-8"))
-    return {int(one["metadata"]["labels"]["serinus.dev/version"]): one["metadata"]["name"] for one in documents}
-
-
-def _fill_store(kube: Kube, copy: Trained, manifests: Path, folder: Path) -> None:
-    kube.apply(manifests / "store")
-
-    def starting() -> str | None:
-        pods = kube.every("pods", f"app={LOADER}")
-        return (condition(pods[0], "Ready") if pods else "no pod") and f"{troubles(pods)}"
-
-    wait_until("the store's pod is up", starting, READY_SECONDS)
-    kube.execute(LOADER, "tar", "-xf", "-", "-C", HOME, feed=archive(copy, folder / "home.tar"), seconds=120)
-    kube.run("delete", "pod", LOADER)
-
-
 @contextmanager
-def _embedded(copy: Trained, version: int, revision: str) -> Iterator[str]:
+def _embedded(copy: Trained, revision: Document) -> Iterator[str]:
     """A predictor of this machine, over SQLite materialized by the same command."""
     online = copy.home / "online.db"
     if not online.exists():
         run_serinus(copy.home, "features", "materialize", SERVICE, "--online", str(online))
-    port = free_port()
+    port, name = free_port(), revision["metadata"]["name"]
     changes: dict[str, Any] = {
-        "storage_uri": str(copy.bundle(version)),
+        "storage_uri": str(copy.bundle(bundle(revision))),
         "online": str(online),
         "events": str(copy.home / "events"),
     }
     changes |= {"host": "127.0.0.1", "writers": "", "http_port": port, "grpc_port": 0}
-    document = json.dumps(settings(version, revision) | changes)
-    with (copy.home / f"{revision}.log").open("wb") as log:
+    document = json.dumps(settings(revision) | changes)
+    with (copy.home / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "serinus.wiring.serve", document], stdout=log, stderr=log)
         try:
-            wait_until(f"the embedded {revision} answers", lambda: _silent(port, process), 180.0)
+            wait_until(f"the embedded {name} answers", lambda: _silent(port, process), 180.0)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -41,6 +41,9 @@ class Kube:
 
     def run(self, *arguments: str, feed: bytes | None = None, seconds: float = CALL_SECONDS) -> str:
         """The output. Raises `KubectlFailed`."""
+        return self._output(arguments, feed, seconds).decode(errors="replace")
+
+    def _output(self, arguments: Sequence[str], feed: bytes | None, seconds: float) -> bytes:
         command = [_program(), *(["--namespace", self.namespace] if self.namespace else []), *arguments]
         try:
             done = subprocess.run(command, input=feed, capture_output=True, check=False, timeout=seconds)
@@ -48,7 +51,7 @@ class Kube:
             raise KubectlFailed(f"{_shown(command)}: no answer in {seconds:.0f} s") from fault
         if done.returncode:
             raise KubectlFailed(f"{_shown(command)}: {done.stderr.decode(errors='replace').strip()}")
-        return done.stdout.decode(errors="replace")
+        return done.stdout
 
     def find(self, kind: str, name: str) -> Document | None:
         """One object, or None when there is none of this name."""
@@ -86,6 +89,10 @@ class Kube:
         """The output of a command in a pod (`name`, or `kind/name`)."""
         stdin = ("--stdin",) if feed is not None else ()
         return self.run("exec", *stdin, pod, "--", *command, feed=feed, seconds=seconds)
+
+    def read(self, pod: str, *command: str, seconds: float = 2 * CALL_SECONDS) -> bytes:
+        """The same for what is no text."""
+        return self._output(("exec", pod, "--", *command), None, seconds)
 
     def pods(self, selector: str) -> list[Document]:
         """Pods by label that are not on their way out."""

@@ -16,9 +16,9 @@ from serinus.core.rollout.words import Arm
 from tests.cluster.bed.control_groups import memory_bytes
 from tests.cluster.bed.places import places
 from tests.cluster.conftest import Scale
-from tests.cluster.first_manifests import SERVICE, WEIGHT, route
 from tests.cluster.first_service import FirstService, not_ready
 from tests.cluster.load import CONCURRENCY, Ask, Plan, Reply, always, failed, send_all
+from tests.cluster.manifests import HOME_CLAIM, SERVICE, WEIGHT, route
 from tests.cluster.official import InferenceGRPCClient, InferenceRESTClient, RESTConfig, parameter
 from tests.cluster.visits import PREDICT, UNKNOWN, Visit, bucket, of_every_unit, unit_of_bucket, without_bucket
 
@@ -58,7 +58,7 @@ def _answered(service: FirstService, ask: Ask) -> Reply:
     return reply
 
 
-def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
+def test_the_manifests_applied_come_to_be_ready(first: FirstService) -> None:
     assert not_ready(first.kube) is None
     for name, replicas in ((first.stable, 2), (first.canary, 1)):
         pods = first.kube.pods(f"serving.kserve.io/inferenceservice={name}")
@@ -69,7 +69,7 @@ def test_the_folder_applied_comes_to_be_ready(first: FirstService) -> None:
             for one in pods[0]["spec"]["volumes"]
             if "persistentVolumeClaim" in one
         ]
-        assert uris == ["serinus"]
+        assert set(uris) == {HOME_CLAIM}
 
 
 @pytest.mark.bed

@@ -13,11 +13,10 @@ from serinus.core.rollout.route import Route
 from serinus.rollout.http_route import Parent, http_route
 from tests.cluster.conftest import Scale
 from tests.cluster.event_log import exposures, lost
-from tests.cluster.first_manifests import GATEWAY, SERVICE, WEIGHT, route
-from tests.cluster.first_parts import PAUSE_SECONDS
 from tests.cluster.first_service import FirstService, route_fault
 from tests.cluster.kube import Document, Kube, KubectlFailed, condition, wait_until
 from tests.cluster.load import Ask, Asking, Load, Plan, Reply, failed, loading
+from tests.cluster.manifests import GATEWAY, PAUSE_SECONDS, RELEASE, SERVICE, WEIGHT, component, route
 from tests.cluster.visits import PREDICT, Visit, bucket, unit_of_bucket, without_bucket
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -205,20 +204,22 @@ def _away(kube: Kube, name: str, how: str) -> Iterator[None]:
         _down(kube, name, how)
         yield
     finally:
-        kube.scale("statefulset", name, 1)
-        wait_until(f"{name} is up", lambda: _fewer(kube, f"app={name}", 1), RESTART_SECONDS)
+        kube.scale("statefulset", f"{RELEASE}-{name}", 1)
+        wait_until(f"{name} is up", lambda: _fewer(kube, component(name), 1), RESTART_SECONDS)
 
 
 def _down(kube: Kube, name: str, how: str) -> None:
+    pod = f"{RELEASE}-{name}-0"
     if how == "killed":
-        before = _restarts(kube, f"{name}-0")
+        before = _restarts(kube, pod)
         with suppress(KubectlFailed):  # the shell may end with its container
-            kube.execute(f"{name}-0", "sh", "-c", KILL_REDIS)
-        survived = lambda: None if _restarts(kube, f"{name}-0") > before else "it was not started again"  # noqa: E731
+            kube.execute(pod, "sh", "-c", KILL_REDIS)
+        survived = lambda: None if _restarts(kube, pod) > before else "it was not started again"  # noqa: E731
         wait_until(f"{name} was killed", survived, RESTART_SECONDS)
         return
-    kube.scale("statefulset", name, 0)
-    wait_until(f"{name} is stopped", lambda: "it has a pod" if kube.every("pods", f"app={name}") else None, 60.0)
+    kube.scale("statefulset", f"{RELEASE}-{name}", 0)
+    gone = lambda: "it has a pod" if kube.every("pods", component(name)) else None  # noqa: E731
+    wait_until(f"{name} is stopped", gone, 60.0)
 
 
 def _restarts(kube: Kube, pod: str) -> int:

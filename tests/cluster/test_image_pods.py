@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.first_parts import OPERATOR, PIPELINE, PREDICTOR
 from tests.cluster.kube import Document, Kube, troubles, wait_until
+from tests.cluster.manifests import OPERATOR, PIPELINE, PREDICTOR
 
 pytestmark = pytest.mark.cluster
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from serinus.client.bucket import BUCKETS, HEADER, bucket_of
 from serinus.replay.recording import read_recording
-from tests.cluster.first_manifests import SALT, SERVICE
 from tests.cluster.load import Ask, Asking
+from tests.cluster.manifests import SALT, SERVICE
 from tests.cluster.official import InferInput, InferRequest
 
 AS_OF = "2011-12-10T10:00:00"

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster.bed up|down|status|shell|enter|build`.
+"""`python -m tests.cluster.bed up|down|status|shell|enter|build|program`.
 
 Invariant: each command can be given in any state of the bed, and says what it found.
 """
@@ -28,7 +28,7 @@ from tests.cluster.bed.node import importing
 from tests.cluster.bed.parts import last_lines
 from tests.cluster.bed.places import HIDDEN, REPOSITORY, Places, places
 from tests.cluster.bed.plan import Plan
-from tests.cluster.bed.programs import build_programs
+from tests.cluster.bed.programs import PROGRAMS, build_program, build_programs
 from tests.cluster.bed.site import run
 
 # Debian's packages of what is not built here, by the command that tells whether it is there.
@@ -50,11 +50,11 @@ _MOUNTS_ARE_OWN = "SERINUS_BED_MOUNTS_ARE_OWN"
 def main() -> int:
     """The exit code: 0 as asked, 1 when a part is missing, 2 for a wrong command."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.bed", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status", "shell", "enter", "build"))
+    parser.add_argument("command", choices=("up", "down", "status", "shell", "enter", "build", "program"))
     parser.add_argument(
         "rest",
         nargs=argparse.REMAINDER,
-        help="up: parts to start with all that they need (all when none); enter: a command",
+        help="up: parts to start with all that they need (all when none); enter: a command; program: its name",
     )
     asked = parser.parse_args()
     if os.geteuid() != 0:
@@ -73,6 +73,8 @@ def _done_as(command: str, rest: list[str]) -> int:
         return _up(places(), rest)
     if command == "enter":
         return _enter(places(), rest)
+    if command == "program":
+        return _program(places(), rest)
     return {"down": _down, "status": _status, "build": _build, "shell": _shell}[command](places())
 
 
@@ -140,6 +142,15 @@ def _build(where: Places) -> int:
     with _alone(where), control_groups.within(where.control_group):
         _plan(where)
     return _done(f"all programs and images are there after {time.monotonic() - began:.0f} s")
+
+
+def _program(where: Places, names: list[str]) -> int:
+    """The path of one binary, on standard output alone."""
+    wanted = [one for one in PROGRAMS if [one.name] == names]
+    if not wanted:
+        return _fail("no such program; there are:", [one.name for one in PROGRAMS])
+    with _alone(where):
+        return _done(str(build_program(wanted[0], where.programs, _aside)))
 
 
 def _follow(where: Places) -> int:
@@ -247,6 +258,11 @@ def _fail(headline: str, details: list[str]) -> int:
 def _done(text: str) -> int:
     _say(text)
     return 0
+
+
+def _aside(text: str) -> None:
+    """Where standard output is what was asked for."""
+    sys.stderr.write(f"{text}\n")
 
 
 def _say(text: str) -> None:

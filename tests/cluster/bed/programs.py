@@ -68,6 +68,7 @@ PROGRAMS = (
     Program("helm", "helm", "helm.sh/helm/v3/cmd/helm"),
     Program("local-path-provisioner", "local-path-provisioner", "github.com/rancher/local-path-provisioner"),
     Program("pause", "pause", "serinus.dev/bed/pause"),
+    Program("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint"),
 )
 
 
@@ -78,17 +79,20 @@ def build_programs(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """
     for stale in cache.glob("tmp*"):  # of a build that was killed
         shutil.rmtree(stale)
-    found: dict[str, Path] = {}
-    for program in PROGRAMS:
-        binary = cache / f"{program.name}-{_content(program)}" / program.name
-        if not binary.exists():
-            began = time.monotonic()
-            _build(program, binary)
-            say(f"built {program.name} in {time.monotonic() - began:.0f} s")
-        found[program.name] = binary
+    found = {program.name: build_program(program, cache, say) for program in PROGRAMS}
     for module, path in SOURCES:
         module_folder(module, path)
     return found
+
+
+def build_program(program: Program, cache: Path, say: Callable[[str], None]) -> Path:
+    """The path of one binary, built if `cache` does not have it."""
+    binary = cache / f"{program.name}-{_content(program)}" / program.name
+    if not binary.exists():
+        began = time.monotonic()
+        _build(program, binary)
+        say(f"built {program.name} in {time.monotonic() - began:.0f} s")
+    return binary
 
 
 def module_folder(module: str, path: str) -> Path:

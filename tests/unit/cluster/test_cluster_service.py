@@ -8,10 +8,10 @@ import pytest
 
 from serinus.client.bucket import BUCKETS, bucket_of
 from tests.cluster.event_log import Row, lost
-from tests.cluster.first_manifests import SALT
-from tests.cluster.first_service import JOB, not_ready, route_fault
+from tests.cluster.first_service import not_ready, route_fault
 from tests.cluster.gateway import address
 from tests.cluster.kube import Kube
+from tests.cluster.manifests import SALT
 from tests.cluster.visits import AS_OF, Visit, bucket, of_every_unit, unit_of_bucket, without_bucket
 
 
@@ -51,7 +51,7 @@ def _route(**changes: Any) -> dict[str, Any]:
 
 def _all_ready() -> dict[str, dict[str, Any]]:
     return {
-        "job": {JOB: _object(JOB, "Complete")},
+        "jobs": {"training": _object("training", "Complete")},
         "inferenceservices": {"a": _object("a", "Ready")},
         "deployments": {"c": _object("c", "Available")},
         "gateways": {"g": _object("g", "Programmed")},
@@ -66,8 +66,8 @@ def test_a_service_is_ready_when_all_of_it_is() -> None:
 @pytest.mark.parametrize(
     ("kind", "document", "told"),
     [
-        ("job", {JOB: _object(JOB, "Complete", "False")}, f"job {JOB}: Complete is False"),
-        ("job", {}, f"job {JOB}: the object is not there"),
+        ("jobs", {"t": _object("t", "Complete", "False")}, "jobs t: Complete is False"),
+        ("jobs", {"t": _object("t", "Failed")}, "jobs t: no condition Complete yet"),
         ("inferenceservices", {"a": _object("a", "Ready", "False")}, "inferenceservices a: Ready is False: R m"),
         ("gateways", {"g": _object("g", "Accepted")}, "gateways g: no condition Programmed yet"),
         ("httproute", {"retail": _route(status="False")}, "httproute retail: Accepted is False"),

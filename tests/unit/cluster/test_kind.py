@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.cluster.capabilities import GATEWAY_CLASS
-from tests.cluster.first_parts import OPERATOR, PIPELINE, PREDICTOR
+from tests.cluster.how_to import MARK, blocks
+from tests.cluster.manifests import OPERATOR, OVERLAY, PIPELINE, PREDICTOR, ROOT
 
 CLUSTER = Path(__file__).parents[3] / "tests" / "cluster"
 SCRIPT = (CLUSTER / "kind" / "up.sh").read_text(encoding="utf-8")
@@ -39,10 +41,24 @@ def test_the_port_of_the_gateway_is_one_that_the_node_maps() -> None:
     cluster = yaml.safe_load((CLUSTER / "kind" / "cluster.yaml").read_text(encoding="utf-8"))
     (mapped,) = cluster["nodes"][0]["extraPortMappings"]
     assert mapped["listenAddress"] == "127.0.0.1"
-    assert f"nodePort: {mapped['containerPort']}" in (CLUSTER / "kind" / "gateway.yaml").read_text(encoding="utf-8")
+    proxy = yaml.safe_load((ROOT / OVERLAY / "gateway.yaml").read_text(encoding="utf-8"))
+    service = proxy["spec"]["provider"]["kubernetes"]["envoyService"]
+    assert service["patch"]["value"]["spec"]["ports"] == [{"port": 80, "nodePort": mapped["containerPort"]}]
     assert f"localhost:{mapped['hostPort']}" in SCRIPT
+    assert f"}}'):{mapped['containerPort']}\n" in blocks().ask
 
 
 def test_all_images_of_the_manifests_are_loaded() -> None:
     (targets,) = re.findall(r"for target in ([a-z ]+);", SCRIPT)
     assert {f"serinus/{one}:dev" for one in targets.split()} == {PREDICTOR, OPERATOR, PIPELINE}
+
+
+def test_the_workflow_runs_the_commands_that_the_bed_runs() -> None:
+    """Those of the how-to, one after the other: tests/cluster/ has them run there as they stand."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/kind.yaml").read_text(encoding="utf-8"))
+    (job,) = workflow["jobs"].values()
+    _, up, *steps, dump = job["steps"]
+    assert up["run"] == "tests/cluster/kind/up.sh"
+    wanted = [one.replace(f"{MARK}\n", "").strip() for one in astuple(blocks())]
+    assert [one["run"].strip() for one in steps] == wanted
+    assert dump["if"] == "failure()"

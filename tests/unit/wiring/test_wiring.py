@@ -10,6 +10,7 @@ import pytest
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
 from serinus.core.ports import Service
 from serinus.core.run import StepRecord
+from serinus.wiring.adapters import deployer, online_address
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.journal import Journal, write_atomically
 from serinus.wiring.project import load_module, open_project
@@ -31,11 +32,17 @@ def test_environment_variables_decide_before_the_file(renewal_project: Path, tmp
         "SERINUS_HOME": str(tmp_path / "elsewhere"),
         "SERINUS_KFP_ENDPOINT": "http://127.0.0.1:1",
         "SERINUS_TRACKING_URI": "http://127.0.0.1:2",
+        "SERINUS_ONLINE": "redis://127.0.0.1:3/0",
+        "SERINUS_SALT": "a1b2c3d4",
     }
     project = open_project(env, start=tmp_path)
     assert project.home == (tmp_path / "elsewhere").resolve()
     assert project.profile.kfp_endpoint == "http://127.0.0.1:1"
     assert project.profile.mlflow == "http://127.0.0.1:2"
+    assert online_address(project, "renewal") == "redis://127.0.0.1:3/0"
+    services = deployer(project)
+    services.want("renewal", 1, "file:///b")
+    assert services.service("renewal") == Service("renewal", 1, "file:///b", "a1b2c3d4", "", 0, 1, "file:///b")
 
 
 @pytest.mark.parametrize(
@@ -155,15 +162,15 @@ def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_wanted_version_is_written_once(tmp_path: Path) -> None:
-    deployer = FileDeployer(tmp_path)
-    assert deployer.service("toy") is None
-    deployer.want("toy", 3, "file:///b")
+    services = FileDeployer(tmp_path)
+    assert services.service("toy") is None
+    services.want("toy", 3, "file:///b")
     before = (tmp_path / "toy.json").read_text()
-    deployer.want("toy", 3, "file:///b")
+    services.want("toy", 3, "file:///b")
     assert (tmp_path / "toy.json").read_text() == before
-    first = deployer.service("toy")
-    deployer.want("toy", 4, "file:///c")
-    second = deployer.service("toy")
+    first = services.service("toy")
+    services.want("toy", 4, "file:///c")
+    second = services.service("toy")
     assert first is not None
     assert second == Service("toy", 4, "file:///c", first.salt, "", 0, 3, "file:///b")
     assert len(first.salt) == 16
