@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as installed
+from typing import Annotated
+
 import typer
 
 from serinus.cli import chart, evidence, features, model, pipeline, problem, rollout, serving
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="From a raw log to a rollout that decides by itself.",
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(problem.app, name="problem", help="Problem cards: check one, or write a new one.")
 app.add_typer(features.app, name="features", help="Feature store: build, materialize, look up.")
 app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
@@ -26,6 +24,19 @@ app.command()(evidence.replay)
 app.command()(evidence.kpis)
 app.command()(evidence.trace)
 app.command()(chart.chart)
+
+
+def _told(asked: bool) -> None:
+    if asked:
+        typer.echo(f"serinus {installed('serinus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_told, help="Print it.")] = False,
+) -> None:
+    """From a raw log to a rollout that decides by itself."""
 
 
 def main() -> None:

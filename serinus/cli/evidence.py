@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -23,9 +24,9 @@ from rich.progress import (
 from rich.text import Text
 
 from serinus.cli import rollout_view
-from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
-from serinus.core.errors import DataError, Unavailable, UsageError
+from serinus.core.errors import Unavailable, UsageError
 from serinus.replay.report import Figure, ReplayResult
 from serinus.wiring.project import open_project
 
@@ -50,7 +51,10 @@ _COLUMNS = (
     _Rate(),
     TimeRemainingColumn(),
 )
+# Event times are within these years wherever they come in.
+_FIRST_YEAR, _YEAR_AFTER = 1970, 2200
 COLLECTOR = "http://127.0.0.1:8090"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 outcomes_app = typer.Typer(no_args_is_help=True)
 
 
@@ -58,7 +62,7 @@ outcomes_app = typer.Typer(no_args_is_help=True)
 def collect(
     problem: str,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="HTTP port.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="HTTP port.")] = 8090,
     accept_event_time: Annotated[
         bool, typer.Option("--accept-event-time", help="An outcome arrives when it happened: for replays only.")
     ] = False,
@@ -81,17 +85,19 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Sends outcomes from a file of JSON lines; sending a file again changes nothing."""
-    lines = (sys.stdin if str(file) == "-" else _opened(file)).read().splitlines()
-    rows = [_parsed(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_parsed(number, line) for number, line in enumerate(_text_of(file).splitlines(), 1) if line.strip()]
     accepted = 0
     try:
         with Client(collector) as client:
             for start in range(0, len(rows), batch):
                 accepted += client.send_outcomes(rows[start : start + batch])
     except Refused as fault:
-        raise DataError("the collector refused the outcomes", cause=fault.body[:1000]) from fault
+        kind = UsageError if fault.status < 500 else Unavailable
+        raise kind("the collector refused the outcomes", cause=fault.body[:1000]) from fault
     except Unreachable as fault:
         raise Unavailable(str(fault), hint="`serinus collect` starts a collector") from fault
+    except ValueError as fault:
+        raise UsageError("that cannot be sent", cause=str(fault)) from fault
     if as_json:
         show_json({"sent": len(rows), "accepted": accepted})
     else:
@@ -106,7 +112,9 @@ def replay(
     endpoint: Annotated[str, typer.Option(help="Predictor or gateway.")] = "http://127.0.0.1:8080",
     collector: Annotated[str, typer.Option(help="Collector of outcomes.")] = COLLECTOR,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at once.")] = 2,
-    rate: Annotated[float, typer.Option(min=0, help="Requests a second at most; 0 for as fast as it goes.")] = 0.0,
+    rate: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Requests a second at most; 0 for as fast as it goes.")
+    ] = 0.0,
     online: Annotated[str, typer.Option(help="Online store to move; that of Feast's configuration.")] = "",
     name: Annotated[str, typer.Option(help="Name of the replay; made from the time when not given.")] = "",
     resume: Annotated[str, typer.Option(help="Name of an interrupted replay to take up again.")] = "",
@@ -124,6 +132,8 @@ def replay(
         raise UsageError(
             "--rollouts and --resume exclude each other", hint="start it again: rollouts go on where they were"
         )
+    if not _NAME.fullmatch(resume or name or problem):
+        raise UsageError(f"{resume or name} cannot name a replay", hint="letters, digits, dots, - and _ only")
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
     if rollouts:
@@ -241,21 +251,25 @@ def _text(value: Any) -> str:  # noqa: ANN401 - any fact
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _opened(file: Path) -> Any:  # noqa: ANN401 - an open file
+def _text_of(file: Path) -> str:
     try:
-        return file.open(encoding="utf-8")
-    except OSError as fault:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
         raise UsageError(f"cannot read {file}", cause=str(fault)) from fault
 
 
 def _parsed(number: int, line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line, parse_constant=_no_number)
     except ValueError as fault:
-        raise DataError(f"line {number} is not JSON", cause=str(fault)) from fault
+        raise UsageError(f"line {number} is not JSON", cause=str(fault)) from fault
     if not isinstance(found, dict):
-        raise DataError(f"line {number} is not an object")
+        raise UsageError(f"line {number} is not an object")
     return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _moment(text: str) -> datetime:
@@ -263,4 +277,6 @@ def _moment(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError as fault:
         raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
+    if not _FIRST_YEAR <= found.year < _YEAR_AFTER:
+        raise UsageError(f"{text} is not a time of events", hint=f"years {_FIRST_YEAR} to {_YEAR_AFTER - 1} are")
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -10,8 +10,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from math import isfinite
 from typing import Any, ParamSpec
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +27,16 @@ INTERRUPTED = 130
 _PIPED = 130
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED)
+
+
+HIGHEST_PORT = 65_535
+
+
+def finite(value: float) -> float:
+    """For the callback of an option: what is compared with bounds must be a number."""
+    if not isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 def show_json(value: object) -> None:

@@ -15,7 +15,7 @@ import typer
 from rich.live import Live
 
 from serinus.cli import rollout_view
-from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.cli.output import command, err, finite, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
 from serinus.core.rollout.spec import Intents
 from serinus.core.rollout.state import RolloutState
@@ -26,7 +26,7 @@ from serinus.wiring.project import open_project
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Name = Annotated[str, typer.Option("--rollout", help="Name of a rollout; the newest when not given.")]
-Interval = Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")]
+Interval = Annotated[float, typer.Option(min=0.1, max=86_400, callback=finite, help="Seconds between looks.")]
 
 
 @app.command()
@@ -93,10 +93,15 @@ def plan(
 
 
 def _effects(given: list[str]) -> dict[str, float]:
+    hint = "--effect hits_at_10=0.04 for four per cent more"
     try:
-        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
+        found = {name: float(value) for name, _, value in (one.partition("=") for one in given)}
     except ValueError as fault:
-        raise UsageError("an effect is KPI=CHANGE", cause=str(fault), hint="--effect hits_at_10=0.04") from fault
+        raise UsageError("an effect is KPI=CHANGE", cause=str(fault), hint=hint) from fault
+    wrong = [f"{name}={value}" for name, value in found.items() if not -1 < value < float("inf")]
+    if wrong:
+        raise UsageError("an effect is a change above -1, relative to what is", cause=", ".join(wrong), hint=hint)
+    return found
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serinus.cli.output import command, err, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable, bucket_of
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.wiring.project import open_project
@@ -26,8 +26,8 @@ def serve(
     bundle: Annotated[str, typer.Option(help="Folder of a bundle, instead of a version.")] = "",
     online: Annotated[str, typer.Option(help="Online store: a path or redis://…; that of Feast's configuration.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="HTTP port.")] = 8080,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 for none.")] = 8081,
+    port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="HTTP port.")] = 8080,
+    grpc_port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="gRPC port; 0 for none.")] = 8081,
     accept_event_time: Annotated[
         bool, typer.Option("--accept-event-time", help="Take as_of from requests: for replays only.")
     ] = False,
@@ -81,8 +81,8 @@ def bucket(problem: str, unit: str, as_json: Json = False) -> None:
 
 def _context(given: list[str]) -> dict[str, float]:
     try:
-        return {name: float(value) for name, _, value in (one.partition("=") for one in given)}
-    except ValueError as fault:
+        return {name: finite(float(value)) for name, _, value in (one.partition("=") for one in given)}
+    except (ValueError, typer.BadParameter) as fault:
         raise UsageError(
             "a value of the context is NAME=NUMBER", cause=str(fault), hint="--context amount=12.5"
         ) from fault

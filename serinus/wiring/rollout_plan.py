@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serinus.core.card import Kpi, Problem
-from serinus.core.errors import DataError
+from serinus.core.errors import DataError, UsageError
 from serinus.core.rollout.words import Stage
 from serinus.core.stats.judge import tests_of
 from serinus.core.stats.plan import Baseline, Planned, plan
@@ -65,11 +65,14 @@ def expected_units(project: Project, problem: str) -> dict[Stage, dict[str, int]
 
 
 def plan_rollout(project: Project, problem: str, effects: Mapping[str, float]) -> RolloutPlan:
-    """`effects`: the assumed true change of KPIs, relative. Raises `DataError` while nothing was measured."""
+    """`effects`: the assumed true change of KPIs, relative. Raises `DataError` while nothing was measured, and
+    `UsageError` for a KPI that the card does not have.
+    """
     card = project.problem(problem).card
     unknown = sorted(set(effects) - {kpi.name for kpi in card.requirements.kpis})
     if unknown:
-        raise DataError(f"the card has no KPI {', '.join(unknown)}")
+        known = ", ".join(kpi.name for kpi in card.requirements.kpis)
+        raise UsageError(f"the card has no KPI {', '.join(unknown)}", hint=f"it has: {known}")
     rows = reducer(project, card).rows()
     revision = _most_asked(rows, problem)
     rows = rows.filter(pa.array(is_in(rows["revision"], pa.array([revision]))))

@@ -52,7 +52,7 @@ def spec_of(names: tuple[str, ...] = ("hits_at_10",)) -> RolloutSpec:
         stable=Revision(name="toy-v1-aaaaaa", version="1", storage_uri="file:///1"),
         candidate=Revision(name="toy-v2-bbbbbb", version="2", storage_uri="file:///2"),
         seed=7,
-        policy=Rollout(steps=(Step(shadow=1.0), Step(weight=50, min_units=60)), max_duration=60),  # type: ignore[arg-type]
+        policy=Rollout(steps=(Step(shadow=1.0), Step(weight=50, min_units=60)), max_duration=60),
         kpis=tuple(kpi(one, "goal" if place == 0 else "guardrail") for place, one in enumerate(names)),
         independent_outcomes=True,
         created_at=0.0,

@@ -128,7 +128,7 @@ def test_a_context_that_is_no_number_is_refused_before_anyone_is_asked(deployed:
 
 @pytest.mark.parametrize(
     ("text", "code", "said"),
-    [("{", 3, "line 1 is not JSON"), ('\n["a"]', 3, "line 2 is not an object"), ('{"id": "o"}', 5, "did not answer")],
+    [("{", 2, "line 1 is not JSON"), ('\n["a"]', 2, "line 2 is not an object"), ('{"id": "o"}', 5, "did not answer")],
 )
 def test_outcomes_that_cannot_be_sent_are_told(
     monkeypatch: pytest.MonkeyPatch, text: str, code: int, said: str
