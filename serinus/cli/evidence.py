@@ -62,7 +62,7 @@ outcomes_app = typer.Typer(no_args_is_help=True)
 def collect(
     problem: str,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="HTTP port.")] = 8090,
+    port: Annotated[int, typer.Option(min=1, max=HIGHEST_PORT, help="HTTP port.")] = 8090,
     accept_event_time: Annotated[
         bool, typer.Option("--accept-event-time", help="An outcome arrives when it happened: for replays only.")
     ] = False,

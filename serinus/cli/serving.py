@@ -26,7 +26,7 @@ def serve(
     bundle: Annotated[str, typer.Option(help="Folder of a bundle, instead of a version.")] = "",
     online: Annotated[str, typer.Option(help="Online store: a path or redis://…; that of Feast's configuration.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="HTTP port.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=HIGHEST_PORT, help="HTTP port.")] = 8080,
     grpc_port: Annotated[int, typer.Option(min=0, max=HIGHEST_PORT, help="gRPC port; 0 for none.")] = 8081,
     accept_event_time: Annotated[
         bool, typer.Option("--accept-event-time", help="Take as_of from requests: for replays only.")
@@ -35,6 +35,8 @@ def serve(
     """Serves a model by KServe's protocols until SIGTERM or Ctrl-C; logs every exposure."""
     if version and bundle:
         raise UsageError("--version and --bundle exclude each other")
+    if port == grpc_port:
+        raise UsageError(f"--port and --grpc-port are both {port}", hint="--grpc-port 0 leaves gRPC out")
     wish = Wish(problem, version, bundle, online, accept_event_time)
     settings = serve_settings(open_project(), wish, host=host, http_port=port, grpc_port=grpc_port)
     arguments = [sys.executable, "-m", "serinus.wiring.serve", settings.model_dump_json()]

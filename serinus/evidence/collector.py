@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from socket import socket
 from typing import Any
 
 import uvicorn
@@ -192,10 +193,11 @@ async def _unknown_fault(_: Request, fault: Exception) -> JSONResponse:
     return JSONResponse({"error": "internal error"}, status_code=500)
 
 
-def serve(log: EventLog, host: str, port: int, settings: CollectorSettings, drain: Drain | None = None) -> None:
-    """Serves, and drains, until SIGTERM or SIGINT; batches under way are answered first."""
+def serve(log: EventLog, sockets: list[socket], settings: CollectorSettings, drain: Drain | None = None) -> None:
+    """Serves on sockets that listen, and drains, until SIGTERM or SIGINT; batches under way are answered first."""
     app = make_app(log, settings, drain)
     for one in (signal.SIGTERM, signal.SIGINT):
         # uvicorn drains, and then raises the signal again for whoever had it before.
         signal.signal(one, lambda *_: None)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=30)
+    uvicorn.Server(config).run(sockets)

@@ -1,7 +1,8 @@
 """Arms as processes of this machine: a predictor a revision, on a port of its own.
 
 Invariant: a record on disk names each process by id and start time, or by its command while it is being started; so
-another engine finds the arms that run, and no process that merely has the same id is ever touched.
+another engine finds the arms that run, no process that merely has the same id is ever touched, and none that merely
+has its port is taken for an arm.
 """
 
 from __future__ import annotations
@@ -75,11 +76,14 @@ class LocalArms:
         record = self._record(revision.name)
         if record is None:
             return Readiness.STARTING, "not started"
-        if self._process(record) is None:
+        process = self._process(record)
+        if process is None:
             if record.starts >= MOST_STARTS:
                 return Readiness.FAILED, self._last_words(revision)
             return Readiness.STARTING, "ended" if record.starts else "not started"
-        return (Readiness.READY, "") if self._answers(record.port) else (Readiness.STARTING, "loads its model")
+        # In this order: somebody else's predictor on the port would answer as well, with another model.
+        ready = _listens(process, record.port) and self._answers(record.port)
+        return (Readiness.READY, "") if ready else (Readiness.STARTING, "loads its model")
 
     def _forgive(self, name: str) -> None:
         """An arm that was steady has all its starts again."""
@@ -186,6 +190,15 @@ def _running(command: tuple[str, ...]) -> psutil.Process | None:
     """A process of exactly this command; it names revision and port, so there is at most one."""
     found = (one for one in psutil.process_iter(["cmdline"]) if command and one.info["cmdline"] == list(command))
     return next(found, None)
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    """Whether it is this process that listens on a port."""
+    try:
+        opened = process.connections(kind="tcp")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in opened)
 
 
 def _free_port(host: str) -> int:

@@ -78,6 +78,9 @@ def _headers(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     charset = re.search(rb'charset\s*=\s*"?([^";\s]+)', rest)
     if name.strip() not in (_JSON, _BINARY):
         raise _Refusal(415, "the content type is not JSON", "content-type", f"send {_JSON.decode()}")
+    encodings = [value for name, value in given if name == b"content-encoding" and value.lower() != b"identity"]
+    if encodings:
+        raise _Refusal(415, "the body is compressed", "content-encoding", "send it as it is")
     if charset and charset.group(1) not in (b"utf-8", b"utf8", b"us-ascii"):
         raise _Refusal(415, "the charset is not UTF-8", "content-type", "send UTF-8")
     return [*kept, (b"content-type", name.strip())]

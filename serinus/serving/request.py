@@ -84,7 +84,7 @@ def parse_v1(payload: object) -> Instance:
         raise BadRequest("the body is not a JSON object", {"body": "must be an object with instances"})
     unknown = sorted(set(payload) - {"instances"})
     if unknown:
-        raise BadRequest("the request is not valid", {str(name): "unknown field" for name in unknown})
+        raise BadRequest("the request is not valid", {str(name)[:300] or '""': "unknown field" for name in unknown})
     instances = payload.get("instances")
     if not isinstance(instances, list) or len(instances) != 1:
         raise BadRequest("the request is not valid", {"instances": "must be a list of exactly one request"})

@@ -12,6 +12,7 @@ from serinus.evidence.collector import CollectorSettings, serve
 from serinus.evidence.drain import Drain
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_streams import RedisStreams
+from serinus.wiring.listening import reserved
 from serinus.wiring.process import run
 from serinus.wiring.settings import CollectSettings
 
@@ -24,13 +25,18 @@ def main(arguments: list[str]) -> int:
 
 
 def collect(settings: CollectSettings) -> int:
-    """Until SIGTERM or Ctrl-C: batches under way are answered, and the round of the drain is ended, first."""
-    log = ParquetEventLog(Path(settings.folder), writer="collector")
-    drain = Drain(_source(settings), log) if settings.events else None
-    where = f"http://{settings.host}:{settings.port}/v1/outcomes"
-    sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
-    sys.stdout.flush()
-    serve(log, settings.host, settings.port, CollectorSettings(accept_event_time=settings.accept_event_time), drain)
+    """Until SIGTERM or Ctrl-C: batches under way are answered, and the round of the drain is ended, first.
+
+    Raises `Conflict` before anything is said or written when the port is taken.
+    """
+    with reserved("HTTP", settings.host, settings.port) as http:
+        log = ParquetEventLog(Path(settings.folder), writer="collector")
+        drain = Drain(_source(settings), log) if settings.events else None
+        sockets = http.listening()
+        where = f"http://{settings.host}:{settings.port}/v1/outcomes"
+        sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
+        sys.stdout.flush()
+        serve(log, sockets, CollectorSettings(accept_event_time=settings.accept_event_time), drain)
     return 0
 
 

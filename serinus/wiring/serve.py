@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,7 @@ from serinus.serving.plane import DataPlane, unaltered
 from serinus.serving.recorder import Identity
 from serinus.serving.sequence import SequenceFile
 from serinus.serving.stages import Stages
+from serinus.wiring.listening import Reserved, reserved
 from serinus.wiring.process import run
 from serinus.wiring.settings import ServeSettings
 
@@ -40,12 +42,24 @@ def main(arguments: list[str], alter: Callable[[Stages], Stages] = unaltered) ->
 
 
 def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered) -> int:
-    """Loads the bundle, proves it on its golden rows, opens the ports; on SIGTERM answers what it has and flushes."""
+    """Takes the ports, loads the bundle, proves it on its golden rows and answers; on SIGTERM it ends what it began.
+
+    Raises `Conflict` before anything is loaded or written when a port is taken.
+    """
+    with ExitStack() as stack:
+        http = stack.enter_context(reserved("HTTP", settings.host, settings.http_port))
+        grpc: tuple[str, ...] = ()
+        if settings.grpc_port:
+            grpc = stack.enter_context(reserved("gRPC", settings.host, settings.grpc_port)).addresses
+        return _serve(settings, alter, http, grpc)
+
+
+def _serve(settings: ServeSettings, alter: Callable[[Stages], Stages], http: Reserved, grpc: Sequence[str]) -> int:
     # KServe parses the command line when it is imported, and logs each request unless told otherwise.
     sys.argv = sys.argv[:1]
     os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")
     from serinus.serving.kserve_model import PredictorModel
-    from serinus.serving.kserve_server import Address, PredictorServer
+    from serinus.serving.kserve_server import PredictorServer
 
     bundle = load_bundle(settings.storage_uri)
     sequence = SequenceFile(settings.writers_folder, settings.revision)
@@ -67,8 +81,7 @@ def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered
     model = PredictorModel(plane)
     try:
         model.load()
-        address = Address(settings.host, settings.http_port, settings.grpc_port)
-        PredictorServer(address, lambda: _ready(settings)).start([model])
+        PredictorServer(grpc, http.listening, lambda: _ready(settings)).start([model])
     finally:
         writer.close()
         sequence.close()

@@ -6,9 +6,11 @@ Invariant: a document says everything; such a process reads no project file and 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class ServeSettings(BaseModel):
@@ -30,8 +32,8 @@ class ServeSettings(BaseModel):
     events: str
     writers: str = ""
     host: str = "127.0.0.1"
-    http_port: int = 8080
-    grpc_port: int = 8081
+    http_port: Port = 8080
+    grpc_port: Annotated[int, Field(ge=0, le=65_535, description="0 leaves gRPC out")] = 8081
     accept_event_time: bool = False
     covariates: tuple[str, ...] = ()
 
@@ -39,6 +41,12 @@ class ServeSettings(BaseModel):
     def _counted(self) -> Self:
         if "://" in self.events and not self.writers:
             raise ValueError("writers: a folder is needed where events is not one")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.http_port == self.grpc_port:
+            raise ValueError("http_port and grpc_port must differ")
         return self
 
     @property
@@ -60,5 +68,5 @@ class CollectSettings(BaseModel):
     folder: str
     events: str = ""
     host: str = "127.0.0.1"
-    port: int = 8090
+    port: Port = 8090
     accept_event_time: bool = False

@@ -1,7 +1,8 @@
 """An arm for the tests of arms as processes: `stub_arm.py PORT [MODE]`, raw sockets only, so it starts at once.
 
 It answers `/v1/models/toy` that it is ready and `/slow` after half a second. SIGTERM: no new request, those under way
-are answered, then it ends. Modes: `dies` ends at once with last words, `loads` never is ready, `deaf` ignores SIGTERM.
+are answered, then it ends. Modes: `dies` ends at once with last words, `loads` never is ready, `deaf` ignores SIGTERM,
+`mute` does not listen.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def main(port: int, mode: str) -> None:
     """Serves until SIGTERM."""
     if mode == "dies":
         sys.exit("no such bundle")
+    if mode == "mute":
+        signal.pause()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,6 +108,29 @@ def test_a_folder_is_served_only_for_its_own_problem(
             open_project(), Wish("renewal", bundle=str(tmp_path / "other")), host="h", http_port=1, grpc_port=0
         )
     assert run("serve", "renewal", "--version", "1", "--bundle", "x").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "renewal", "--port", "0"),
+        ("serve", "renewal", "--port", "65536"),
+        ("serve", "renewal", "--grpc-port", "-1"),
+        ("serve", "renewal", "--port", "9000", "--grpc-port", "9000"),
+        ("collect", "renewal", "--port", "70000"),
+    ],
+)
+def test_a_port_that_cannot_be_is_wrong_input(deployed: Path, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_taken_port_of_the_collector_is_a_conflict(deployed: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = run("collect", "renewal", "--port", str(taken.getsockname()[1]))
+    assert (found.exit_code, found.stdout) == (6, "")
+    assert "is taken" in found.stderr
 
 
 def _nobody() -> str:

@@ -69,6 +69,13 @@ def test_other_content_types_are_refused_by_name(given: str) -> None:
     assert inner.body is None
 
 
+def test_a_compressed_body_is_refused_by_name() -> None:
+    """Triton's client can send one."""
+    status, answer, _ = _send(b"{}", {"content-encoding": "gzip"})
+    assert (status, answer["fields"][0]["field"]) == (415, "content-encoding")
+    assert _send(b"{}", {"content-encoding": "identity"})[0] == 200
+
+
 def test_cloudevents_headers_do_not_reach_the_handler() -> None:
     _, _, inner = _send(b"{}", {"ce-specversion": "1.0", "ce-id": "1", "x-serinus-bucket": "007"})
     assert [name for name, _ in inner.headers] == [b"x-serinus-bucket", b"content-type"]

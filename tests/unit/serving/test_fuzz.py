@@ -10,9 +10,10 @@ from conftest import make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kserve.model_repository import ModelRepository
+from kserve.protocol.dataplane import DataPlane
 from schemathesis import GenerationMode
 
-from serinus.serving.kserve_model import PredictorModel, StrictDecoding
+from serinus.serving.kserve_model import PredictorModel
 from serinus.serving.kserve_routes import make_app
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,7 @@ def _app() -> object:
         model = PredictorModel(make(kind).plane)
         model.load()
         repository.update(model, name)
-    return make_app(StrictDecoding(repository))
+    return make_app(DataPlane(repository))
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", _app())

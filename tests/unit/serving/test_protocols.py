@@ -10,43 +10,33 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from asking import app, call, infer
 from conftest import Toy, make
-from fastapi import FastAPI
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
-from kserve.model_repository import ModelRepository
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as services
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from starlette.testclient import TestClient
 from toy import SALT
 
 from serinus.client import bucket_header
 from serinus.core.errors import BundleError
-from serinus.serving.kserve_model import PredictorModel, StrictDecoding
-from serinus.serving.kserve_routes import make_app
-from serinus.serving.kserve_server import Address, PredictorGrpc
-from tests.servers import free_port
+from serinus.serving.kserve_model import PredictorModel
 
 PREDICT = "/v1/models/toy:predict"
 INFER = "/v2/models/toy/infer"
 
 
-def _app(toy: Toy) -> FastAPI:
-    repository = ModelRepository()
-    model = PredictorModel(toy.plane)
-    model.load()
-    repository.update(model)
-    return make_app(StrictDecoding(repository))
-
-
 @pytest.fixture
 def http(ranking: Toy) -> Iterator[TestClient]:
-    with TestClient(_app(ranking), raise_server_exceptions=False) as client:
+    with TestClient(app(ranking), raise_server_exceptions=False) as client:
         yield client
 
 
 def _tensor(name: str, *values: str) -> dict[str, Any]:
     return {"name": name, "shape": [len(values)], "datatype": "BYTES", "data": list(values)}
+
+
+def _amount(value: float) -> dict[str, Any]:
+    return {"name": "amount", "shape": [1], "datatype": "FP64", "data": [value]}
 
 
 def test_v1_answers_with_the_ranking(http: TestClient, ranking: Toy) -> None:
@@ -85,9 +75,8 @@ def test_v2_takes_binary_tensors(http: TestClient) -> None:
 
 
 def test_v2_context_is_every_other_tensor() -> None:
-    with TestClient(_app(make("scoring"))) as client:
-        amount = {"name": "amount", "shape": [1], "datatype": "FP64", "data": [7.0]}
-        v2 = client.post(INFER, json={"inputs": [_tensor("entity", "1"), amount]}).json()
+    with TestClient(app(make("scoring"))) as client:
+        v2 = client.post(INFER, json={"inputs": [_tensor("entity", "1"), _amount(7.0)]}).json()
         v1 = client.post(PREDICT, json={"instances": [{"entity": "1", "context": {"amount": 7.0}}]}).json()
     assert v2["outputs"][0]["data"] == [v1["predictions"][0]["probability"]]
 
@@ -134,9 +123,10 @@ def test_what_is_not_json_is_refused(http: TestClient, body: bytes) -> None:
     [
         ([_tensor("items", "a")], "inputs.entity"),
         ([_tensor("entity", "1", "2"), _tensor("items", "a")], "inputs[0]"),
-        ([{"name": "entity", "shape": [2], "datatype": "INT64", "data": [1]}], "inputs[0]"),
-        ([{"name": "entity", "shape": [1], "datatype": "WHAT", "data": [1]}], "inputs[0]"),
-        ([_tensor("entity", "1"), _tensor("items", "a"), _tensor("amount", "7")], "context.amount"),
+        ([{"name": "entity", "shape": [2], "datatype": "INT64", "data": [1]}], "inputs[0].data"),
+        ([{"name": "entity", "shape": [1], "datatype": "WHAT", "data": [1]}], "inputs[0].datatype"),
+        ([_tensor("entity", "1"), _tensor("items", "a"), _tensor("amount", "7")], "inputs[2]"),
+        ([_tensor("entity", "1"), _tensor("items", "a"), _amount(7.0)], "context.amount"),
     ],
 )
 def test_a_malformed_v2_request_names_the_tensor(http: TestClient, inputs: list[Any], field: str) -> None:
@@ -194,7 +184,7 @@ def test_the_official_rest_client_is_answered(ranking: Toy) -> None:
     import httpx
 
     async def ask() -> Any:
-        transport = httpx.ASGITransport(_app(ranking))
+        transport = httpx.ASGITransport(app(ranking))
         client = InferenceRESTClient(RESTConfig(transport=transport, protocol="v2", retries=0))
         entity, items = InferInput("entity", [1], "BYTES", ["1"]), InferInput("items", [2], "BYTES", ["a", "c"])
         return await client.infer("http://toy.local", InferRequest("toy", [entity, items]), model_name="toy")
@@ -202,44 +192,9 @@ def test_the_official_rest_client_is_answered(ranking: Toy) -> None:
     assert asyncio.run(ask()).get_output_by_name("items").data == ["c", "a"]
 
 
-def _call(toy: Toy, request: Any, method: str = "ModelInfer", metadata: tuple[tuple[str, str], ...] = ()) -> Any:
-    """One gRPC call to a server of its own."""
-    import asyncio
-
-    repository = ModelRepository()
-    model = PredictorModel(toy.plane)
-    model.load()
-    repository.update(model)
-    address = Address("127.0.0.1", 0, free_port())
-
-    async def ask() -> Any:
-        server = PredictorGrpc(address, StrictDecoding(repository), ModelRepositoryExtension(repository))
-        serving = asyncio.ensure_future(server.start(1))
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{address.grpc_port}") as channel:
-                await channel.channel_ready()
-                return await getattr(services.GRPCInferenceServiceStub(channel), method)(request, metadata=metadata)
-        finally:
-            await server.stop()
-            await serving
-
-    return asyncio.run(ask())
-
-
-def _infer(**tensors: list[str]) -> Any:
-    inputs = [
-        messages.ModelInferRequest.InferInputTensor(
-            name=name, datatype="BYTES", shape=[len(v)],
-            contents=messages.InferTensorContents(bytes_contents=[one.encode() for one in v]),
-        )
-        for name, v in tensors.items()
-    ]  # fmt: skip
-    return messages.ModelInferRequest(model_name="toy", id="g1", inputs=inputs)
-
-
 def test_grpc_gives_the_same_ranking(ranking: Toy) -> None:
     metadata = (("x-serinus-bucket", bucket_header(SALT, "1")["x-serinus-bucket"]),)
-    answer = _call(ranking, _infer(entity=["1"], items=["a", "c"]), metadata=metadata)
+    answer = call(ranking, infer(entity=["1"], items=["a", "c"]), metadata=metadata)
     assert (answer.id, answer.model_version) == ("g1", "3")
     assert [one.name for one in answer.outputs] == ["items", "probabilities"]
     assert ranking.log.exposures[0].bucket_check == "ok"
@@ -251,15 +206,15 @@ def test_grpc_faults_are_statuses_with_the_field_and_fill_no_log(
     ranking: Toy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        _call(ranking, _infer(items=["a"]))
+        call(ranking, infer(items=["a"]))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "inputs.entity" in str(refused.value.details())
     for verb in ("Load", "Unload"):
         asked = getattr(messages, f"RepositoryModel{verb}Request")(model_name="toy")
         with pytest.raises(grpc.aio.AioRpcError) as closed:
-            _call(ranking, asked, f"RepositoryModel{verb}")
+            call(ranking, asked, f"RepositoryModel{verb}")
         assert closed.value.code() is grpc.StatusCode.UNIMPLEMENTED
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
-        _call(ranking, messages.ModelInferRequest(model_name="other"))
+        call(ranking, messages.ModelInferRequest(model_name="other"))
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
     assert not [record for record in caplog.records if record.exc_info]
