@@ -1,4 +1,4 @@
-"""`serinus model list|show|promote`."""
+"""`serinus model list|show|promote|restore`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 
 from serinus.cli.output import command, out, show_json, show_table
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.spec import Revision
+from serinus.rollout.registry_sync import version_of
 from serinus.wiring.adapters import deployer, registry
-from serinus.wiring.project import open_project
+from serinus.wiring.project import Project, open_project
+from serinus.wiring.services import in_service, synced, wanted
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
@@ -19,35 +22,61 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 @app.command(name="list")
 @command
 def list_versions(problem: str, as_json: Json = False) -> None:
-    """Registered versions of a problem's model, newest first."""
+    """Registered versions of a problem's model, newest first, and what its service wants and serves."""
     project = open_project()
     project.problem(problem)
     versions = registry(project).versions(problem)
-    service = deployer(project).service(problem)
-    wanted = service.version if service else None
+    roles, told = _roles(project, problem), synced(project, problem)
+    gone = [one for one in roles if version_of(versions, one) is None]
     if as_json:
-        show_json({"model": problem, "wanted_version": wanted, "versions": [_plain(one) for one in versions]})
+        show_json(
+            {
+                "model": problem,
+                "wanted_version": next((int(one.version) for one, role in roles.items() if "wanted" in role), None),
+                "versions": [_plain(one) for one in versions],
+                "gone": [int(one.version) for one in gone],
+                "registry": told.model_dump(mode="json") if told else None,
+            }
+        )
         return
-    if not versions:
+    if not versions and not gone:
         out.print(f"no version of {problem} yet; `serinus pipeline run {problem}` registers one")
         return
+    _table(problem, versions, roles)
+    for one in gone:
+        hint = f"`serinus model restore {problem} {one.version}` registers its bundle again"
+        out.print(f"version {one.version} was deleted in the registry; {hint}", soft_wrap=True)
+    if told is not None and not told.holds:
+        out.print(f"champion is not what serves, {told.revision}: {told.reason}", style="yellow", soft_wrap=True)
+
+
+def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str]) -> None:
+    found = {revision: version_of(versions, revision) for revision in roles}
+    role_of = {one.version: roles[revision] for revision, one in found.items() if one is not None}
     rows = [
         (
             one.version,
             one.tags.get("serinus.candidate", ""),
             ", ".join(one.aliases),
             _short(one),
-            "wanted" if one.version == wanted else "",
+            role_of.get(one.version, ""),
             f"{one.created_at:%Y-%m-%d %H:%M}",
         )
         for one in versions
     ]
-    show_table(
-        f"versions of {problem}",
-        ("version", "candidate", "aliases", "bundle", "service", "created"),
-        rows,
-        right=("version",),
-    )
+    rows += [(int(one.version), "", "deleted", "", roles[one], "") for one, known in found.items() if known is None]
+    columns = ("version", "candidate", "aliases", "bundle", "service", "created")
+    show_table(f"versions of {problem}", columns, rows, right=("version",))
+
+
+def _roles(project: Project, problem: str) -> dict[Revision, str]:
+    """What the service wants and what it serves; nothing before the first deployment."""
+    if deployer(project).service(problem) is None:
+        return {}
+    asked, serves = wanted(project, problem).revision, in_service(project, problem)
+    if serves is None:
+        return {asked: "wanted"}
+    return {asked: "wanted, serves"} if serves == asked else {asked: "wanted", serves: "serves"}
 
 
 @app.command()
@@ -82,6 +111,25 @@ def promote(
         show_json(_plain(found))
         return
     out.print(f"[green]{problem} version {number} is champion[/]")
+
+
+@app.command()
+@command
+def restore(
+    problem: str,
+    version: Annotated[str, typer.Argument(help="A number that the service knows.")],
+    as_json: Json = False,
+) -> None:
+    """Registers a version's bundle again that was deleted in MLflow; the service then points champion at it."""
+    from serinus.wiring.restore import restore as register_again
+
+    project = open_project()
+    project.problem(problem)
+    found = register_again(project, problem, version)
+    if as_json:
+        show_json(_plain(found))
+        return
+    out.print(f"[green]the bundle of version {version} is {problem} version {found.version}[/]")
 
 
 def _plain(version: ModelVersion) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.output import command, err, finite, out, show_json, show_table
@@ -21,6 +23,7 @@ from serinus.core.rollout.spec import Intents
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase, StepKind
 from serinus.rollout.local_store import LocalRollouts
+from serinus.rollout.registry_sync import Synced
 from serinus.wiring.project import open_project
 
 app = typer.Typer(no_args_is_help=True)
@@ -67,7 +70,8 @@ def run(
             if isinstance(found, SerinusError):
                 live.console.print(f"this tick failed, the next one tries again: {found.headline} {found.cause}")
             else:
-                live.update(rollout_view.standing(host.ports.store, found), refresh=True)
+                shown = [rollout_view.standing(host.ports.store, found), *_unsynced(found.registry)]
+                live.update(Group(*shown), refresh=True)
             if until_settled and host.controller.settled():
                 return
             time.sleep(interval)
@@ -110,10 +114,28 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
     """A rollout as it is now."""
     store, state = _newest(problem, name)
     spec = store.spec(state.name)
+    registry = _registry(problem)
     if as_json:
-        show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json")})
+        told = registry.model_dump(mode="json") if registry else None
+        show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told})
         return
     out.print(rollout_view.rollout(spec, state, _expected(problem)))
+    for line in _unsynced(registry):
+        out.print(line, soft_wrap=True)
+
+
+def _registry(problem: str) -> Synced | None:
+    from serinus.wiring.services import synced
+
+    return synced(open_project(), problem)
+
+
+def _unsynced(found: Synced | None) -> list[Text]:
+    """What the registry does not say of what serves, and the way out; nothing while it does."""
+    if found is None or found.holds:
+        return []
+    hint = [Text(f"  hint: {found.hint}", style="dim")] if found.hint else []
+    return [Text(f"registry: champion is not {found.revision}: {found.reason}", style="yellow"), *hint]
 
 
 @app.command()
@@ -205,7 +227,7 @@ def approve(
 def retry(problem: str, as_json: Json = False) -> None:
     """Tries a revision again that was rolled back, undecided or aborted: a new rollout with a new seed."""
     from serinus.wiring.adapters import deployer
-    from serinus.wiring.rollouts import rollouts, wanted
+    from serinus.wiring.services import rollouts, wanted
 
     project = open_project()
     asked = wanted(project, problem)
@@ -218,7 +240,7 @@ def retry(problem: str, as_json: Json = False) -> None:
 
 
 def _newest(problem: str, name: str) -> tuple[LocalRollouts, RolloutState]:
-    from serinus.wiring.rollouts import rollouts
+    from serinus.wiring.services import rollouts
 
     project = open_project()
     project.problem(problem)

@@ -7,12 +7,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable, bucket_of
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, serve_settings, service_of
+from serinus.wiring.serving import Wish, choose, predictor_command, service_of, settings_of
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Endpoint = Annotated[str, typer.Option(help="Address of the predictor, or of the gateway before it.")]
@@ -22,7 +23,7 @@ HERE = "http://127.0.0.1:8080"
 @command
 def serve(
     problem: str,
-    version: Annotated[str, typer.Option(help="Version or alias; the wanted one when not given.")] = "",
+    version: Annotated[str, typer.Option(help="Version or alias; what is in service when not given.")] = "",
     bundle: Annotated[str, typer.Option(help="Folder of a bundle, instead of a version.")] = "",
     online: Annotated[str, typer.Option(help="Online store: a path or redis://…; that of Feast's configuration.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -38,8 +39,11 @@ def serve(
     if port == grpc_port:
         raise UsageError(f"--port and --grpc-port are both {port}", hint="--grpc-port 0 leaves gRPC out")
     wish = Wish(problem, version, bundle, online, accept_event_time)
-    settings = serve_settings(open_project(), wish, host=host, http_port=port, grpc_port=grpc_port)
-    arguments = [sys.executable, "-m", "serinus.wiring.serve", settings.model_dump_json()]
+    project = open_project()
+    choice = choose(project, wish)
+    settings = settings_of(project, wish, choice, host=host, http_port=port, grpc_port=grpc_port)
+    err.print(f"[dim]version {choice.version}: {escape(choice.why)}[/]", soft_wrap=True)
+    arguments = predictor_command(project.root, choice.template, settings)
     sys.stdout.flush()
     os.execv(sys.executable, arguments)  # the predictor keeps this process's id and signals
 

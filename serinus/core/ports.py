@@ -69,6 +69,9 @@ class RunTracker(Protocol):
     def close_run(self, run_id: str, *, failed: str | None) -> None:
         """Ends the run; `failed` is the headline of the failure."""
 
+    def abandon(self, problem: str, pipeline_run: str, *, reason: str) -> bool:
+        """Ends as killed a run that is still open, which its pipeline can do no more; whether there was one."""
+
 
 class Registry(Protocol):
     """Versions and aliases of models. Every change of aliases can be killed at any point and is finished later."""
@@ -94,8 +97,12 @@ class Registry(Protocol):
     def manage(self, model: str, owner: str) -> None:
         """Says that a service owns the aliases of a model, so that nobody moves them by hand (D16)."""
 
-    def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
-        """Makes a version `champion` and the old champion `previous`; a no-op when it already is.
+    def promote(
+        self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
+    ) -> None:
+        """Makes a version `champion`, and `way_back` or else the old champion `previous`; a no-op when it already is.
+
+        A champion that was deleted leaves no way back but the one there was: `previous` is never the champion itself.
 
         By hand it raises `Conflict` while a service manages the model.
         """

@@ -73,6 +73,8 @@ def _ours(what: str, fault: Exception) -> SerinusError:
         return NotFound(f"{what} does not exist", cause=first)
     if code == "RESOURCE_ALREADY_EXISTS":
         return Conflict(f"{what} exists already", cause=first)
+    if code in ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "PERMISSION_DENIED"):
+        return Conflict(f"{what}: MLflow refuses that", cause=first)
     return Unavailable(
         f"{what}: MLflow does not answer as it should", cause=first, hint="is tracking_uri right, and the server up?"
     )

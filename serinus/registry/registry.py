@@ -3,15 +3,20 @@
 Invariant: an alias change is a chain of single calls with an intent written first; killed between any two of them, the
 next call of any method finishes the chain before it does anything else. Each link is idempotent, so finishing twice is
 harmless. There is one writer at a time: the pipeline for challenger, the rollout's owner for the others.
+People delete versions, move aliases and edit tags in MLflow: an intent that cannot be finished any more is dropped, and
+never keeps a reader from reading. `champion` and `previous` are never one version.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from serinus.core.errors import Conflict, NotFound, SerinusError
 from serinus.core.ports import ModelVersion
@@ -34,6 +39,17 @@ class _Intent:
 
     def dump(self) -> str:
         return json.dumps(vars(self), sort_keys=True)
+
+    @classmethod
+    def parse(cls, text: str) -> _Intent | None:
+        """None for a text that is no intent: somebody edited the tag, and there is nothing to finish."""
+        try:
+            return _INTENT.validate_json(text)
+        except ValidationError:
+            return None
+
+
+_INTENT = TypeAdapter(_Intent)
 
 
 class MlflowRegistry:
@@ -58,19 +74,16 @@ class MlflowRegistry:
                 for name, value in tags.items():
                     client.set_model_version_tag(model, str(number), name, value)
             else:
-                source = self._source(run_id, tags.get("serinus.candidate", "model"))
-                all_tags = {**tags, URI_TAG: storage_uri}
-                made = client.create_model_version(model, source, run_id=run_id, tags=all_tags)
-                number = int(made.version)
+                number = self._add(model, run_id, {**tags, URI_TAG: storage_uri})
         return self.version(model, str(number))
 
     def versions(self, model: str) -> list[ModelVersion]:
         """See `Registry`."""
-        client = self._settled(model)
+        client = self._readable(model)
         with translated(f"model {model}"):
             found = client.search_model_versions(f"name = '{model}'", max_results=1000)
             aliases = self._aliases(model)
-        return sorted((_ours(one, aliases) for one in found), key=lambda one: -one.version)
+            return sorted((_ours(one, aliases) for one in found), key=lambda one: -one.version)
 
     def version(self, model: str, which: str) -> ModelVersion:
         """See `Registry`."""
@@ -88,13 +101,15 @@ class MlflowRegistry:
     def tag(self, model: str, version: int, tags: Mapping[str, str]) -> None:
         """See `Registry`."""
         client = self._settled(model)
-        self.version(model, str(version))
+        known = self.version(model, str(version)).tags
         with translated(f"version {version} of {model}"):
             for name, value in tags.items():
-                client.set_model_version_tag(model, str(version), name, value)
+                if known.get(name) != value:
+                    client.set_model_version_tag(model, str(version), name, value)
 
     def challenge(self, model: str, version: int) -> None:
         """See `Registry`. One call, so there is nothing to finish."""
+        self._settled(model)
         self.version(model, str(version))
         self._set_alias(model, CHALLENGER, version)
 
@@ -102,34 +117,49 @@ class MlflowRegistry:
         """See `Registry`."""
         client = self._settled(model)
         with translated(f"model {model}"):
-            client.set_registered_model_tag(model, MANAGED_TAG, owner)
+            if (self._model_tags(model) or {}).get(MANAGED_TAG) != owner:
+                client.set_registered_model_tag(model, MANAGED_TAG, owner)
 
-    def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
+    def promote(
+        self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
+    ) -> None:
         """See `Registry`. By hand it is refused with `Conflict` while a service manages the model."""
         client = self._settled(model)
         self.version(model, str(version))
         if by_hand:
             self._refuse_if_managed(model)
         aliases = self._aliases(model)
-        if aliases.get(CHAMPION) == version:
+        old = way_back or aliases.get(CHAMPION)
+        previous = aliases.get(PREVIOUS)
+        if aliases.get(CHAMPION) == version != previous and way_back in (None, previous):
             return
-        intent = _Intent(
-            version, aliases.get(CHAMPION), aliases.get(CHALLENGER) == version, reason, self._now().isoformat()
-        )
+        intent = _Intent(version, old, aliases.get(CHALLENGER) == version, reason, self._now().isoformat())
         with translated(f"model {model}"):
             client.set_registered_model_tag(model, INTENT_TAG, intent.dump())
             self._carry_out(model, intent)
 
-    def _source(self, run_id: str, candidate: str) -> str:
-        """Where the run keeps the bundle's files: a server refuses a version whose source is a path of a client."""
-        run = self._client().get_run(run_id)
-        return f"{run.info.artifact_uri}/bundle/{candidate}"
+    def _add(self, model: str, run_id: str, tags: Mapping[str, str]) -> int:
+        """With the run's copy of the bundle as its source: a server refuses a path of a client.
+
+        Of a run that is gone, only what serving loads is left.
+        """
+        client, source, known = self._client(), tags[URI_TAG], None
+        with suppress(NotFound), translated(f"run {run_id}"):
+            run = client.get_run(run_id)
+            source, known = f"{run.info.artifact_uri}/bundle/{tags.get('serinus.candidate', 'model')}", run_id
+        return int(client.create_model_version(model, source, run_id=known, tags=tags).version)
 
     def _carry_out(self, model: str, intent: _Intent) -> None:
-        """Every link sets a state that follows from the intent alone."""
-        client = self._client()
-        if intent.old is not None:
+        """Every link sets a state that follows from the intent, and from which versions there still are."""
+        client, there = self._client(), self._numbers(model)
+        if intent.to not in there:
+            client.delete_registered_model_tag(model, INTENT_TAG)
+            return
+        if intent.old in there and intent.old != intent.to:
             self._set_alias(model, PREVIOUS, intent.old)
+        elif self._aliases(model).get(PREVIOUS) == intent.to:
+            # Its champion was deleted, and the way back becomes the way: nothing is behind it.
+            client.delete_registered_model_alias(model, PREVIOUS)
         self._set_alias(model, CHAMPION, intent.to)
         if intent.drop_challenger and self._aliases(model).get(CHALLENGER) == intent.to:
             client.delete_registered_model_alias(model, CHALLENGER)
@@ -146,8 +176,24 @@ class MlflowRegistry:
                 self._create(model)
             pending = (tags or {}).get(INTENT_TAG)
             if pending is not None:
-                self._carry_out(model, _Intent(**json.loads(pending)))
+                self._finish(model, pending)
         return client
+
+    def _readable(self, model: str) -> Any:  # noqa: ANN401 - MLflow's client
+        """The same for who only reads: what cannot be finished now, where one may not write, waits for who may."""
+        with suppress(SerinusError):
+            self._settled(model)
+        return self._client()
+
+    def _finish(self, model: str, pending: str) -> None:
+        intent = _Intent.parse(pending)
+        if intent is not None:
+            self._carry_out(model, intent)
+        else:
+            self._client().delete_registered_model_tag(model, INTENT_TAG)
+
+    def _numbers(self, model: str) -> set[int]:
+        return {int(one.version) for one in self._client().search_model_versions(f"name = '{model}'", max_results=1000)}
 
     def _create(self, model: str) -> None:
         try:

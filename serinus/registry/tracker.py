@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from serinus.core.errors import Conflict
 from serinus.core.ports import Dataset
 from serinus.registry.connection import artifact_root, connect, translated
 
@@ -93,9 +94,26 @@ class MlflowTracker:
                 client.set_tag(run_id, FAILURE_TAG, failed[:500])
             client.set_terminated(run_id, "FAILED" if failed is not None else "FINISHED")
 
+    def abandon(self, problem: str, pipeline_run: str, *, reason: str) -> bool:
+        """See `RunTracker`."""
+        run_id = self.find_run(problem, pipeline_run)
+        client = connect(self._uri)
+        with translated(f"the run of {pipeline_run}"):
+            if run_id is None or client.get_run(run_id).info.status != "RUNNING":
+                return False
+            client.set_tag(run_id, FAILURE_TAG, reason[:500])
+            client.set_terminated(run_id, "KILLED")
+        return True
+
     def _experiment(self, problem: str) -> str:
         client = connect(self._uri)
         experiment = client.get_experiment_by_name(problem)
+        if experiment is not None and experiment.lifecycle_stage != "active":
+            raise Conflict(
+                f"the experiment {problem} was deleted in MLflow",
+                cause="its runs, and those of versions that serve, are kept until MLflow's garbage collection",
+                hint=f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, then take the run up",
+            )
         if experiment is not None:
             return str(experiment.experiment_id)
         return str(client.create_experiment(problem, artifact_location=artifact_root(self._uri)))

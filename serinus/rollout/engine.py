@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serinus.core.ports import Registry
-from serinus.core.rollout.actions import Action, EnsureArm, Promote, RemoveArm, SetRoute, completed, due
+from serinus.core.rollout.actions import Action, EnsureArm, SetRoute, completed, due
 from serinus.core.rollout.evidence import Evidence, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.ports import Arms, EvidenceSource, RolloutEvidence, RolloutStore, Splitter
@@ -24,19 +23,17 @@ from serinus.core.stats import srm
 from serinus.core.stats.judge import Judge, tests_of
 from serinus.core.stats.reading import Look, Reading
 
-ROLLOUT_TAG = "serinus.rollout"
 Now = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The four of a rollout, and the registry."""
+    """The four of a rollout."""
 
     arms: Arms
     splitter: Splitter
     evidence: EvidenceSource
     store: RolloutStore
-    registry: Registry
 
 
 @dataclass
@@ -94,25 +91,21 @@ class Engine:
     def _act(self, state: RolloutState, actions: Sequence[Action]) -> RolloutState:
         """Does what is due and writes that it is done."""
         for action in actions:
-            self._do(state.name, action)
+            self._do(action)
         if state.acted == state.written:
             return state
         done = completed(state)
         self._ports.store.save(done, state)
         return done
 
-    def _do(self, name: str, action: Action) -> None:
+    def _do(self, action: Action) -> None:
         ports = self._ports
         if isinstance(action, EnsureArm):
             ports.arms.ensure(action.revision)
         elif isinstance(action, SetRoute):
             ports.splitter.apply(action.route)
-        elif isinstance(action, RemoveArm):
+        else:
             ports.arms.remove(action.revision)
-        elif isinstance(action, Promote):
-            service = ports.store.spec(name).service
-            ports.registry.promote(service, int(action.version), reason=action.reason)
-            ports.registry.tag(service, int(action.version), {ROLLOUT_TAG: action.rollout})
 
 
 def sample_ratio(state: RolloutState, found: RolloutEvidence) -> SampleRatio:

@@ -2,21 +2,24 @@
 
 Invariant: what serves follows from the first revision and the rollouts that were promoted; a revision that was tried
 and not promoted is not tried again until version, template or retry change (DESIGN D4). A route never has three arms.
+The registry is told what serves, and asked nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
 from serinus.core.rollout.evidence import Readiness
+from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase
 from serinus.rollout.engine import Engine, Now, Ports
+from serinus.rollout.registry_sync import InService, Synced
 
 
 class Standing(StrEnum):
@@ -44,13 +47,24 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ServiceView:
-    """What a service serves, the rollout that lives or was the last, and why what is wanted does not serve."""
+    """What a service serves, the rollout that lives or was the last, and why what is wanted does not serve.
+
+    `registry`: whether the registry says so, too; None while nothing serves.
+    """
 
     standing: Standing
     stable: Revision | None
     wanted: Revision
     rollout: RolloutState | None = None
     reason: str = ""
+    registry: Synced | None = None
+
+
+class Follower(Protocol):
+    """Keeps the registry's aliases on what serves. Never raises, never waits."""
+
+    def follow(self, wanted: InService) -> Synced:
+        """What is known of it so far."""
 
 
 class FirstFile(Protocol):
@@ -70,15 +84,21 @@ class ServiceController:
         self,
         ports: Ports,
         first: FirstFile,
+        registry: Follower,
         wanted: Callable[[], Wanted],
         make: Callable[[Wanted, Revision], RolloutSpec],
         now: Now,
     ) -> None:
-        self._ports, self._first, self._wanted, self._make = ports, first, wanted, make
+        self._ports, self._first, self._registry, self._wanted, self._make = ports, first, registry, wanted, make
         self.engine = Engine(ports, now)
 
     def tick(self) -> ServiceView:
-        """One tick of the service and of its rollout."""
+        """One tick of the service and of its rollout; then the registry, for which nothing waits."""
+        view = self._ticked()
+        serves = self._in_service()
+        return replace(view, registry=self._registry.follow(serves)) if serves is not None else view
+
+    def _ticked(self) -> ServiceView:
         wanted = self._wanted()
         stable = self.stable()
         if stable is None:
@@ -93,9 +113,15 @@ class ServiceController:
         return self._view(wanted, self._last_promoted())
 
     def stable(self) -> Revision | None:
-        """The revision in service: that of the last promoted rollout, else the first."""
-        last = self._last_promoted(tick=False)
-        return self._ports.store.spec(last.name).candidate if last else self._first.get()
+        """See `stable_revision`."""
+        return stable_revision(self._ports.store, self._first)
+
+    def _in_service(self) -> InService | None:
+        last, first = self._last_promoted(tick=False), self._first.get()
+        if last is not None:
+            spec = self._ports.store.spec(last.name)
+            return InService(spec.service, spec.candidate, spec.stable, spec.name, last.reason)
+        return InService(_service(first), first) if first is not None else None
 
     def settled(self) -> bool:
         """Whether nothing is left to decide: no rollout lives, and what is wanted serves or was tried."""
@@ -118,8 +144,6 @@ class ServiceController:
         if found.readiness is not Readiness.READY:
             return ServiceView(Standing.STARTING, None, wanted.revision, None, found.reason)
         ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
-        ports.registry.manage(_service(revision), f"service/{_service(revision)}")
-        ports.registry.promote(_service(revision), int(revision.version), reason="the first revision of its service")
         self._first.put(revision)
         return ServiceView(Standing.SERVING, revision, wanted.revision)
 
@@ -167,8 +191,8 @@ class ServiceController:
     def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
         """Where no rollout began after it, its hold-back is kept up and looked at."""
         store = self._ports.store
-        begun = [one for one in map(store.state, store.names()) if one.started_at is not None]
-        last = next((one for one in reversed(begun) if one.phase is Phase.PROMOTED), None)
+        begun = _begun(store)
+        last = _last_promoted(begun)
         if last is None or not tick or last is not begun[-1]:
             return last
         spec = store.spec(last.name)
@@ -187,6 +211,20 @@ class ServiceController:
         tried = self._ports.store.state(wanted.rollout) if wanted.rollout in names else None
         reason = f"{tried.phase}: {tried.reason}" if tried else "waits for its rollout"
         return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, tried or state, reason)
+
+
+def stable_revision(store: RolloutStore, first: FirstFile) -> Revision | None:
+    """The revision in service: that of the last promoted rollout, else the first; None before that."""
+    last = _last_promoted(_begun(store))
+    return store.spec(last.name).candidate if last else first.get()
+
+
+def _begun(store: RolloutStore) -> list[RolloutState]:
+    return [one for one in map(store.state, store.names()) if one.started_at is not None]
+
+
+def _last_promoted(begun: list[RolloutState]) -> RolloutState | None:
+    return next((one for one in reversed(begun) if one.phase is Phase.PROMOTED), None)
 
 
 def _superseded(intents: Intents, by: str) -> Intents:

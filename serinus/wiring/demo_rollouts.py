@@ -29,7 +29,8 @@ from serinus.wiring.rollout_plan import plan_rollout
 from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.rollout_replay import Played, Watchers, replay_rollouts
 from serinus.wiring.rollout_start import want
-from serinus.wiring.rollouts import Hosted, Hosting, hosted, wanted
+from serinus.wiring.rollouts import Hosted, Hosting, hosted
+from serinus.wiring.services import wanted
 
 # Looks lie on their grid however often somebody asks; a tick costs a pause of the replay.
 TICK_EVERY = 50

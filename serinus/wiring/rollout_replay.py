@@ -27,7 +27,8 @@ from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reducer
 from serinus.wiring.project import Project
 from serinus.wiring.replay import REPLAYS, ReplayWish, new_plan
-from serinus.wiring.rollouts import Hosted, places
+from serinus.wiring.rollouts import Hosted
+from serinus.wiring.services import places
 from serinus.wiring.serving import service_of
 from serinus.wiring.steps.data import recording_folder
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from serinus.core.errors import NotFound
 from serinus.rollout.service import Wanted
-from serinus.wiring.adapters import deployer, registry
+from serinus.wiring.adapters import deployer
 from serinus.wiring.project import Project
-from serinus.wiring.rollouts import wanted
-from serinus.wiring.serving import service_of
+from serinus.wiring.services import wanted
+from serinus.wiring.serving import service_of, version_of
 
 
 def want(project: Project, problem: str, version: str, predictor: str) -> Wanted:
@@ -21,8 +21,8 @@ def want(project: Project, problem: str, version: str, predictor: str) -> Wanted
     service = service_of(project, problem)
     number, uri = service.version, service.storage_uri
     if version and version != str(number):
-        found = registry(project).version(problem, version)
-        number, uri = found.version, found.storage_uri
+        found, uri = version_of(project, problem, version)
+        number = int(found)
     deployer(project).want(problem, number, uri, _template(project.root, predictor))
     return wanted(project, problem)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,25 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serinus.core.card import Problem
-from serinus.core.errors import Conflict, NotFound, SerinusError, Unavailable
+from serinus.core.errors import Conflict, SerinusError, Unavailable
 from serinus.core.ports import Service
-from serinus.core.revision import revision_name
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.source import KpiEvidence
 from serinus.rollout.engine import Ports
 from serinus.rollout.local_arms import LocalArms
 from serinus.rollout.local_routes import LocalSplitter
-from serinus.rollout.local_store import LocalRollouts
+from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import ServiceController, ServiceView, Wanted
-from serinus.wiring.adapters import deployer, online_address, registry
+from serinus.wiring.adapters import online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
-from serinus.wiring.serving import events_folder, service_of
+from serinus.wiring.services import FirstRevision, places, rollouts, wanted
+from serinus.wiring.serving import events_folder, predictor_command, service_of
 from serinus.wiring.settings import ServeSettings
 
 SEED_BITS = 48
+# An orderly end waits so long for a registry that is being told; the next controller tells what is left.
+SETTLE_SECONDS = 20.0
 Now = Callable[[], float]
 
 
@@ -48,44 +49,13 @@ class Hosting:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a service keeps what its rollouts need, below the home."""
-
-    folder: Path
-
-    @property
-    def route(self) -> Path:
-        """The route table that callers read."""
-        return self.folder / "route.json"
-
-    @property
-    def rollouts(self) -> Path:
-        """A folder a rollout."""
-        return self.folder / "rollouts"
-
-    @property
-    def arms(self) -> Path:
-        """A record and a log an arm."""
-        return self.folder / "arms"
-
-
-def places(project: Project, problem: str) -> Places:
-    """Of a problem's service."""
-    return Places(project.home / "services" / problem)
-
-
-def rollouts(project: Project, problem: str) -> LocalRollouts:
-    """The rollouts of a problem's service."""
-    return LocalRollouts(places(project, problem).rollouts, write_atomically)
-
-
-@dataclass(frozen=True)
 class Hosted:
     """A controller with the arms that it runs."""
 
     controller: ServiceController
     arms: LocalArms
     ports: Ports
+    registry: RegistrySync
 
     def stop(self) -> None:
         """Stops every arm; the state stays, and another controller brings them back."""
@@ -106,6 +76,7 @@ def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]
         made = _host(project, problem, hosting)
         try:
             yield made
+            made.registry.settle(SETTLE_SECONDS)
         finally:
             made.stop()
 
@@ -132,27 +103,17 @@ def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
             reducer(project, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
         ),
         store=rollouts(project, problem),
-        registry=registry(project),
     )
+    sync = RegistrySync(registry(project), _teller(place.registry), hosting.now)
     make = _maker(card, hosting)
     controller = ServiceController(
-        ports, _First(place.folder / "first.json"), lambda: wanted(project, problem), make, hosting.now
+        ports, FirstRevision(place.first), sync, lambda: wanted(project, problem), make, hosting.now
     )
-    return Hosted(controller, arms, ports)
+    return Hosted(controller, arms, ports, sync)
 
 
-def wanted(project: Project, problem: str) -> Wanted:
-    """What the service file asks for. Raises `NotFound` when nothing was deployed."""
-    found = deployer(project).service(problem)
-    if found is None:
-        raise NotFound(f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` deploys")
-    asked = _revision(problem, found.version, found.storage_uri, found.template)
-    return Wanted(asked, _revision(problem, found.first_version, found.first_uri, ""), found.retry)
-
-
-def _revision(problem: str, version: int, uri: str, template: str) -> Revision:
-    name = revision_name(problem, str(version), uri, template)
-    return Revision(name=name, version=str(version), storage_uri=uri, template=template)
+def _teller(path: Path) -> Callable[[Synced], None]:
+    return lambda found: write_atomically(path, found.model_dump_json(indent=1) + "\n")
 
 
 def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], RolloutSpec]:
@@ -192,24 +153,6 @@ def _launch(
             accept_event_time=hosting.event_time,
             covariates=card.requirements.covariates,
         )
-        entry = (
-            [str(project.root / revision.template.partition("@")[0])]
-            if revision.template
-            else ["-m", "serinus.wiring.serve"]
-        )
-        return [sys.executable, *entry, settings.model_dump_json()]
+        return predictor_command(project.root, revision.template, settings)
 
     return launch
-
-
-@dataclass(frozen=True)
-class _First:
-    """`FirstFile`."""
-
-    path: Path
-
-    def get(self) -> Revision | None:
-        return Revision.model_validate_json(self.path.read_bytes()) if self.path.exists() else None
-
-    def put(self, revision: Revision) -> None:
-        write_atomically(self.path, revision.model_dump_json(indent=1) + "\n")

@@ -6,21 +6,23 @@ bucket whatever is served.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from serinus.core.errors import NotFound, UsageError
+from serinus.core.errors import NotFound, Unavailable, UsageError
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import deployer, online_address, registry
 from serinus.wiring.project import Project
+from serinus.wiring.services import in_service, known_revision, rollouts, wanted
 from serinus.wiring.settings import CollectSettings, ServeSettings
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user asks to be served: nothing (the wanted version), a version or alias, or a bundle's folder."""
+    """What a user asks to be served: nothing (what is in service), a version or alias, or a bundle's folder."""
 
     problem: str
     version: str = ""
@@ -29,16 +31,37 @@ class Wish:
     accept_event_time: bool = False
 
 
-def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, grpc_port: int) -> ServeSettings:
+@dataclass(frozen=True)
+class Choice:
+    """What is to be served: version, bundle, the entry point where that is not the usual one, and why."""
+
+    version: str
+    storage_uri: str
+    template: str = ""
+    why: str = ""
+
+
+def choose(project: Project, wish: Wish) -> Choice:
     """Raises `NotFound` when nothing is deployed yet, `UsageError` when the bundle is another problem's."""
+    return _asked(project, wish, service_of(project, wish.problem))
+
+
+def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, grpc_port: int) -> ServeSettings:
+    """Of what the wish asks for. Raises what `choose` does."""
+    return settings_of(project, wish, choose(project, wish), host=host, http_port=http_port, grpc_port=grpc_port)
+
+
+def settings_of(
+    project: Project, wish: Wish, choice: Choice, *, host: str, http_port: int, grpc_port: int
+) -> ServeSettings:
+    """The predictor's settings for what was chosen."""
     service = service_of(project, wish.problem)
-    version, uri = _bundle(project, wish, service)
     return ServeSettings(
         service=wish.problem,
         salt=service.salt,
-        version=version,
-        revision=revision_name(wish.problem, version, uri),
-        storage_uri=uri,
+        version=choice.version,
+        revision=revision_name(wish.problem, choice.version, choice.storage_uri, choice.template),
+        storage_uri=choice.storage_uri,
         online=wish.online or online_address(project, wish.problem),
         events=str(events_folder(project, wish.problem)),
         host=host,
@@ -47,6 +70,12 @@ def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, g
         accept_event_time=wish.accept_event_time,
         covariates=project.problem(wish.problem).card.requirements.covariates,
     )
+
+
+def predictor_command(root: Path, template: str, settings: ServeSettings) -> list[str]:
+    """The predictor, or the entry point of the project in `root` that a template names."""
+    entry = [str(root / template.partition("@")[0])] if template else ["-m", "serinus.wiring.serve"]
+    return [sys.executable, *entry, settings.model_dump_json()]
 
 
 def collect_settings(
@@ -74,15 +103,45 @@ def events_folder(project: Project, problem: str) -> Path:
     return project.home / "events" / problem
 
 
-def _bundle(project: Project, wish: Wish, service: Service) -> tuple[str, str]:
-    """Version and storage URI."""
+def version_of(project: Project, problem: str, which: str) -> tuple[str, str]:
+    """Number and storage URI of a number or alias.
+
+    A version that the service had before is known without the registry: it may be away, and people delete there.
+    Raises `NotFound`, and `Unavailable` for what only the registry knows.
+    """
+    try:
+        found = registry(project).version(problem, which)
+    except (NotFound, Unavailable):
+        known = known_revision(project, problem, which)
+        if known is None:
+            raise
+        return known.version, known.storage_uri
+    return str(found.version), found.storage_uri
+
+
+def _asked(project: Project, wish: Wish, service: Service) -> Choice:
     if wish.bundle:
         folder = Path(wish.bundle).resolve()
         problem = read_manifest(folder).problem
         if problem != wish.problem:
             raise UsageError(f"the bundle in {folder} is of problem {problem}, not {wish.problem}")
-        return f"local-{content_hash(folder)[:6]}", str(folder)
-    if not wish.version or wish.version == str(service.version):
-        return str(service.version), service.storage_uri
-    found = registry(project).version(wish.problem, wish.version)
-    return str(found.version), found.storage_uri
+        return Choice(f"local-{content_hash(folder)[:6]}", str(folder), why="as asked")
+    if wish.version:
+        same = wish.version == str(service.version)
+        number, uri = (wish.version, service.storage_uri) if same else version_of(project, wish.problem, wish.version)
+        return Choice(number, uri, why="as asked")
+    return _default(project, wish.problem, service)
+
+
+def _default(project: Project, problem: str, service: Service) -> Choice:
+    """What is in service: a version that a rollout has refused is still wanted, and must not serve."""
+    serves = in_service(project, problem)
+    if serves is None:
+        return Choice(str(service.version), service.storage_uri, service.template, "wanted, and nothing serves yet")
+    asked = wanted(project, problem)
+    if asked.revision == serves:
+        return Choice(serves.version, serves.storage_uri, serves.template, "in service")
+    store = rollouts(project, problem)
+    phase = store.state(asked.rollout).phase if asked.rollout in store.names() else "not rolled out yet"
+    why = f"in service; version {asked.revision.version} is wanted: {phase}"
+    return Choice(serves.version, serves.storage_uri, serves.template, why)

@@ -255,3 +255,116 @@ def test_a_challenge_finishes_a_promotion_first(uri: str, model: str) -> None:
 def test_a_server_that_does_not_answer_is_told() -> None:
     with pytest.raises(Unavailable, match="MLflow does not answer"):
         MlflowTracker("http://127.0.0.1:9").find_run("p", "job")
+
+
+class TestPeopleInMlflow:
+    """What somebody deletes, moves or edits there."""
+
+    def test_a_deleted_version_ends_an_intent_and_no_command(self, uri: str, model: str) -> None:
+        with pytest.raises(Killed):
+            MlflowRegistry(uri, client=DyingClient(connect(uri), 1, after=False)).promote(model, 2, reason="killed")
+        connect(uri).delete_model_version(model, "2")
+        for call in ("versions", "aliased", "tag", "register"):
+            NEXT_CALLS[call](MlflowRegistry(uri), model)
+        assert INTENT_TAG not in connect(uri).get_registered_model(model).tags
+        assert _aliases(uri, model) == {"champion": 1}
+        MlflowRegistry(uri).promote(model, 3, reason="next")
+        assert _aliases(uri, model)["champion"] == 3
+
+    def test_a_deleted_old_champion_does_not_hold_a_promotion_up(self, uri: str, model: str) -> None:
+        with pytest.raises(Killed):
+            MlflowRegistry(uri, client=DyingClient(connect(uri), 1, after=False)).promote(model, 2, reason="killed")
+        connect(uri).delete_model_version(model, "1")
+        assert MlflowRegistry(uri).version(model, "champion").version == 2
+        assert _aliases(uri, model) == {"champion": 2}
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"to": "x"}', '{"to": 2, "old": 1}', "null"])
+    def test_an_intent_that_is_none_is_dropped(self, uri: str, model: str, text: str) -> None:
+        connect(uri).set_registered_model_tag(model, INTENT_TAG, text)
+        assert MlflowRegistry(uri).version(model, "champion").version == 1
+        assert INTENT_TAG not in connect(uri).get_registered_model(model).tags
+
+    def test_a_reader_reads_where_it_may_not_finish(self, uri: str, model: str) -> None:
+        """Somebody who may only read, of a registry in which a promotion was cut off."""
+        with pytest.raises(Killed):
+            MlflowRegistry(uri, client=DyingClient(connect(uri), 2, after=False)).promote(model, 2, reason="killed")
+
+        class ReadOnly(DyingClient):
+            """Refuses each change."""
+
+            def __getattr__(self, name: str) -> Any:
+                def refuse(*args: Any, **kwargs: Any) -> Any:
+                    raise PermissionError("you may only read")
+
+                return refuse if name.startswith(self.CHANGES) else getattr(self._real, name)
+
+        reader = MlflowRegistry(uri, client=ReadOnly(connect(uri), 0, after=False))
+        assert [one.version for one in reader.versions(model)] == [3, 2, 1]
+        with pytest.raises(Unavailable) as raised:
+            reader.promote(model, 3, reason="no")
+        assert raised.value.cause == "you may only read"
+
+    def test_after_a_deleted_champion_the_way_back_is_champion_and_nothing_is_behind_it(
+        self, uri: str, model: str
+    ) -> None:
+        registry = MlflowRegistry(uri)
+        registry.promote(model, 2, reason="second")
+        connect(uri).delete_model_version(model, "2")
+        registry.promote(model, 1, reason="by hand")
+        assert _aliases(uri, model) == {"champion": 1}
+        registry.promote(model, 3, reason="third")
+        assert _aliases(uri, model) == {"champion": 3, "previous": 1}
+
+    def test_one_version_under_both_names_is_put_right(self, uri: str, model: str) -> None:
+        """As an earlier release left it."""
+        connect(uri).set_registered_model_alias(model, "previous", "1")
+        MlflowRegistry(uri).promote(model, 1, reason="again")
+        assert _aliases(uri, model) == {"champion": 1, "challenger": 2}
+
+    def test_a_moved_alias_is_put_back_with_the_way_back_that_the_service_knows(self, uri: str, model: str) -> None:
+        registry = MlflowRegistry(uri)
+        registry.promote(model, 2, reason="rollout")
+        connect(uri).set_registered_model_alias(model, "champion", "3")
+        registry.promote(model, 2, reason="rollout", way_back=1)
+        assert _aliases(uri, model) == {"champion": 2, "previous": 1}
+        connect(uri).set_registered_model_alias(model, "previous", "3")
+        registry.promote(model, 2, reason="rollout", way_back=1)
+        assert _aliases(uri, model) == {"champion": 2, "previous": 1}
+
+    def test_a_model_that_was_deleted_as_a_whole_has_no_versions(self, uri: str, model: str) -> None:
+        connect(uri).delete_registered_model(model)
+        assert MlflowRegistry(uri).versions(model) == []
+        with pytest.raises(NotFound):
+            MlflowRegistry(uri).manage(model, "service/x")
+
+    def test_a_deleted_experiment_says_how_it_comes_back(self, uri: str, model: str) -> None:
+        tracker, client = MlflowTracker(uri), connect(uri)
+        experiment = client.get_experiment_by_name(model).experiment_id
+        client.delete_experiment(experiment)
+        with pytest.raises(Conflict, match="was deleted in MLflow") as raised:
+            tracker.open_run(model, "job-9", {})
+        assert f"mlflow experiments restore --experiment-id {experiment}" in raised.value.hint
+        assert tracker.find_run(model, "job-1") is None
+        assert [one.version for one in MlflowRegistry(uri).versions(model)] == [3, 2, 1]
+        assert tracker.abandon(model, "job-1", reason="cut off") is False
+        client.restore_experiment(experiment)
+        assert tracker.open_run(model, "job-9", {}) == tracker.find_run(model, "job-9")
+
+    def test_a_version_whose_run_is_gone_is_registered_by_what_serving_loads(self, sqlite_uri: str) -> None:
+        """Of a run that was deleted for good; a server takes no path of a client without its run."""
+        name = f"toy{uuid.uuid4().hex[:8]}"
+        made = MlflowRegistry(sqlite_uri).register(name, run_id="0" * 32, storage_uri="file:///b/7", tags={})
+        assert (made.version, made.storage_uri, made.run_id) == (1, "file:///b/7", "")
+
+
+def test_a_run_that_was_cut_off_is_closed_as_killed_and_one_that_has_ended_is_left_alone(uri: str) -> None:
+    tracker, problem = MlflowTracker(uri), f"p{uuid.uuid4().hex[:8]}"
+    cut, done = (tracker.open_run(problem, name, {}) for name in ("cut", "done"))
+    tracker.close_run(done, failed=None)
+    assert tracker.abandon(problem, "cut", reason="it was cut off") is True
+    assert [tracker.abandon(problem, name, reason="no") for name in ("cut", "done", "none")] == [False] * 3
+    found = connect(uri).get_run(cut)
+    assert (found.info.status, found.data.tags["serinus.failure"]) == ("KILLED", "it was cut off")
+    assert connect(uri).get_run(done).info.status == "FINISHED"
+    assert tracker.open_run(problem, "cut", {}) == cut
+    assert connect(uri).get_run(cut).info.status == "RUNNING"

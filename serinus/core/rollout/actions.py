@@ -1,6 +1,7 @@
 """What is done to the world, as values; all of it follows from the written state, so a tick may be killed anywhere.
 
-Invariant: every action may be done again; doing all of them in order makes the world what the state says (D5).
+Invariant: every action may be done again; doing all of them in order makes the world what the state says (D5). The
+registry is none of them: its aliases follow what serves, and nothing waits for them (D16).
 """
 
 from __future__ import annotations
@@ -35,16 +36,7 @@ class RemoveArm:
     revision: Revision
 
 
-@dataclass(frozen=True)
-class Promote:
-    """Make the version champion, and say in its tags which rollout decided and why (D16)."""
-
-    version: str
-    rollout: str
-    reason: str
-
-
-Action = EnsureArm | SetRoute | RemoveArm | Promote
+Action = EnsureArm | SetRoute | RemoveArm
 
 
 def actions_of(spec: RolloutSpec, state: RolloutState) -> tuple[Action, ...]:
@@ -57,7 +49,7 @@ def actions_of(spec: RolloutSpec, state: RolloutState) -> tuple[Action, ...]:
     if state.phase is not Phase.PROMOTED:
         return (*routed, RemoveArm(spec.candidate)) if state.started_at is not None else ()
     idle = (RemoveArm(spec.stable),) if spec.policy.hold_back == 0 else ()
-    return (*routed, Promote(spec.candidate.version, spec.name, state.reason), *idle)
+    return (*routed, *idle)
 
 
 def due(spec: RolloutSpec, state: RolloutState, evidence: Evidence) -> tuple[Action, ...]:

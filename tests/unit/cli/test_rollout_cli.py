@@ -17,7 +17,8 @@ from serinus.core.rollout.state import Entry, RolloutState
 from serinus.core.rollout.words import Phase, Verdict
 from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
-from serinus.wiring.rollouts import Hosting, _maker, rollouts, wanted
+from serinus.wiring.rollouts import Hosting, _maker
+from serinus.wiring.services import rollouts, wanted
 
 
 def run(*arguments: str) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.ports import ModelVersion
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
 from serinus.core.rollout.route import Route
@@ -21,6 +22,7 @@ from serinus.core.rollout.words import Arm, Phase, Stage
 from serinus.core.stats.moments import Cell, Moments
 from serinus.core.stats.reading import Look
 from serinus.rollout.engine import Ports
+from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import ServiceController, Wanted
 
 START = 1_700_000_000.0
@@ -68,6 +70,9 @@ class World:
     champions: list[int] = field(default_factory=list)
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
     managed: str = ""
+    told: list[Synced] = field(default_factory=list)
+    deleted: set[int] = field(default_factory=set)
+    fault_of: dict[str, Exception] = field(default_factory=dict)
     specs: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     asked: dict[str, Intents] = field(default_factory=dict)
@@ -94,8 +99,10 @@ class World:
 
     def controller(self) -> ServiceController:
         """A new process in this world."""
-        ports = Ports(Arms(self), Splitter(self), Evidence(self), Store(self), Registry(self))  # type: ignore[arg-type]
-        return ServiceController(ports, First(self), lambda: self.wanted, self.make, lambda: self.now)
+        ports = Ports(Arms(self), Splitter(self), Evidence(self), Store(self))
+        registry: Any = Registry(self)
+        follower = RegistrySync(registry, self.told.append, lambda: self.now, run=lambda work: work())
+        return ServiceController(ports, First(self), follower, lambda: self.wanted, self.make, lambda: self.now)
 
     def make(self, asked: Wanted, stable: Revision) -> RolloutSpec:
         """A policy of shadow, then half of the units."""
@@ -250,11 +257,28 @@ class Store:
 
 @dataclass
 class Registry:
-    """The calls of `Registry` that rollouts make."""
+    """The calls of `Registry` that a service makes. Versions 1 to 3 are there, but for `world.deleted`; a call whose
+    name is in `world.fault_of` raises that."""
 
     world: World
 
-    def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
+    def _asked(self, call: str) -> None:
+        if call in self.world.fault_of:
+            raise self.world.fault_of[call]
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        self._asked("versions")
+        at = datetime.fromtimestamp(START, UTC)
+        return [
+            ModelVersion(model, one, "run", f"file:///{one}", at) for one in (3, 2, 1) if one not in self.world.deleted
+        ]
+
+    def promote(
+        self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
+    ) -> None:
+        self._asked("promote")
+        assert way_back != version
+
         def put() -> None:
             assert not by_hand
             assert reason
@@ -264,9 +288,11 @@ class Registry:
         self.world.called(put)
 
     def tag(self, model: str, version: int, tags: dict[str, str]) -> None:
+        self._asked("tag")
         self.world.called(lambda: self.world.tags.setdefault(version, {}).update(tags))
 
     def manage(self, model: str, owner: str) -> None:
+        self._asked("manage")
         self.world.managed = owner
 
 

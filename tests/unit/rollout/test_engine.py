@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import ONE, START, TWO, Evidence, World
-from fakes import Registry as Champions
+from fakes import ONE, START, TWO, Evidence, Splitter, World
 
 from serinus.core.errors import Conflict, Unavailable
 from serinus.core.rollout.evidence import SampleRatio
 from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
+from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
 from serinus.core.rollout.words import Arm, Phase, StepKind
@@ -103,24 +103,26 @@ def test_a_new_process_reads_every_look_as_the_old_one_did(world: World) -> None
 
 
 def test_what_an_action_fails_at_is_done_by_the_next_tick(world: World) -> None:
-    """A registry that is away: traffic has moved, the state says that the rest is due, and nobody else is asked."""
+    """A splitter that is away: the promotion is written, the state says that the rest is due, and nobody is asked."""
 
-    class Away(Champions):
-        """MLflow does not answer."""
+    class Away(Splitter):
+        """Whatever divides the traffic does not answer."""
 
-        def promote(self, model: str, version: int, *, reason: str, by_hand: bool = False) -> None:
-            raise Unavailable("MLflow does not answer")
+        def apply(self, route: Route) -> None:
+            if route.weight == 99:
+                raise Unavailable("the splitter does not answer")
+            super().apply(route)
 
-    broken = engine(world, registry=Away(world))
+    broken = engine(world, splitter=Away(world))
     with pytest.raises(Unavailable):
         until(world, broken, lambda state: False)
     state = world.state(TWO.name)
     assert (state.phase, state.acted < state.written) == (Phase.PROMOTED, True)
-    assert world.routes[-1].weight == 99
+    assert world.routes[-1].weight == 50
     with pytest.raises(Unavailable):
         broken.tick(TWO.name)
     assert engine(world).tick(TWO.name).acted == state.written
-    assert world.champions == [1, 2]
+    assert world.routes[-1].weight == 99
 
 
 def test_a_candidate_that_dies_is_started_again_without_a_decision(world: World) -> None:

@@ -9,7 +9,7 @@ from fakes import ONE, THREE, TWO, Killed, World, revision
 
 from serinus.core.errors import Conflict
 from serinus.core.rollout.words import Phase
-from serinus.rollout.engine import ROLLOUT_TAG
+from serinus.rollout.registry_sync import ROLLOUT_TAG
 from serinus.rollout.service import ServiceView, Standing, Wanted
 
 WORSE = -0.6

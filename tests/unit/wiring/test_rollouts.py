@@ -19,7 +19,7 @@ from serinus.wiring.rollouts import Hosted, tick
 def test_a_service_outlives_what_does_not_answer(fault: SerinusError) -> None:
     world = World()
     controller = world.controller()
-    host = Hosted(controller, None, controller._ports)  # type: ignore[arg-type]  # no process is stopped here
+    host = Hosted(controller, None, controller._ports, None)  # type: ignore[arg-type]  # no process is stopped here
     asked: list[float] = []
 
     def reduce(now: float) -> None:
@@ -35,7 +35,7 @@ def test_a_service_outlives_what_does_not_answer(fault: SerinusError) -> None:
 
 def test_a_damaged_file_is_no_passing_fault() -> None:
     controller = World().controller()
-    host = Hosted(controller, None, controller._ports)  # type: ignore[arg-type]
+    host = Hosted(controller, None, controller._ports, None)  # type: ignore[arg-type]
 
     def reduce(_: float) -> None:
         raise DataError("the log is damaged")

@@ -9,7 +9,7 @@ from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
-from serinus.core.rollout.actions import Action, EnsureArm, Promote, RemoveArm, SetRoute, completed
+from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute, completed
 from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.route import Route
@@ -110,7 +110,6 @@ class World:
     stored: str = ""
     route: Route | None = None
     arms: set[str] = field(default_factory=set)
-    champion: str = "1"
     done: list[Action] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     alive: Callable[[str], None] = lambda point: None
@@ -146,6 +145,13 @@ class World:
             self.stored = completed(state).model_dump_json()
         return self.state
 
+    @property
+    def champion(self) -> str:
+        """The version that serves: what the registry is told. Promoted is only who has all but the hold-back."""
+        promoted = self.state.phase is Phase.PROMOTED
+        assert not promoted or (self.route.weight >= 95 and self.spec.candidate.name in self.arms)
+        return self.spec.candidate.version if promoted else self.spec.stable.version
+
     def _do(self, action: Action) -> None:
         self.done.append(action)
         match action:
@@ -153,8 +159,6 @@ class World:
                 self.arms.add(revision.name)
             case RemoveArm(revision):
                 self.arms.discard(revision.name)
-            case Promote(version):
-                self.champion = version
             case SetRoute(route):
                 if route != self.route:
                     self.routes.append(route)

@@ -24,7 +24,7 @@ from rollout_world import (
     stepping,
 )
 
-from serinus.core.rollout.actions import EnsureArm, Promote, RemoveArm, SetRoute
+from serinus.core.rollout.actions import EnsureArm, RemoveArm, SetRoute
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.route import RouteMode
 from serinus.core.rollout.spec import Intents
@@ -110,11 +110,8 @@ class TestAdvance:
         world = stepping(spec_of(HALF, hold_back=0))
         world.done.clear()
         state = world.tick(shown(1), now=START + 60)
-        assert world.done == [
-            SetRoute(state.route),
-            Promote("2", "retail-v2", state.reason),
-            RemoveArm(world.spec.stable),
-        ]
+        assert world.done == [SetRoute(state.route), RemoveArm(world.spec.stable)]
+        assert world.champion == "2"
         assert world.route.weight == 100
 
     def test_every_goal_must_be_shown_and_is_then_remembered(self) -> None:

@@ -1,0 +1,39 @@
+"""`serinus model restore`: the bundle of a version that was deleted in the registry, registered again.
+
+Invariant: the bundle is that of the revision that the service knows, unchanged; the number is a new one, for a registry
+gives none twice, and what serves keeps its own.
+"""
+
+from __future__ import annotations
+
+from serinus.core.errors import Conflict, NotFound
+from serinus.core.ports import ModelVersion
+from serinus.model.bundle import content_hash, read_manifest
+from serinus.wiring.adapters import bundle_store, registry
+from serinus.wiring.project import Project
+from serinus.wiring.services import known_revision
+
+
+def restore(project: Project, problem: str, version: str) -> ModelVersion:
+    """The version that it has become. Raises `NotFound` for a version that this service never knew, or whose bundle is
+    gone, and `Conflict` when the registry has it.
+    """
+    revision = known_revision(project, problem, version)
+    if revision is None:
+        raise NotFound(f"the service {problem} never had a version {version}", hint=f"`serinus model list {problem}`")
+    models = registry(project)
+    known = next((one for one in models.versions(problem) if one.storage_uri == revision.storage_uri), None)
+    if known is not None:
+        raise Conflict(f"the bundle of version {version} is registered, as version {known.version}")
+    folder = bundle_store(project).get(revision.storage_uri)
+    manifest = read_manifest(folder)
+    tags = {
+        "serinus.candidate": manifest.candidate,
+        "serinus.bundle_hash": content_hash(folder),
+        "serinus.pipeline_run": manifest.lineage.pipeline_run,
+        "serinus.snapshot_hash": manifest.lineage.snapshot_hash,
+        "serinus.training_set_hash": manifest.lineage.training_set_hash,
+        "serinus.service_hash": manifest.features.service_hash,
+        "serinus.restored_from": version,
+    }
+    return models.register(problem, run_id=manifest.lineage.mlflow_run, storage_uri=revision.storage_uri, tags=tags)

@@ -1,0 +1,160 @@
+"""What serves goes on serving whatever the registry says or does; the registry follows, and what it lacks is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes import ONE, START, THREE, TWO, Registry, World
+
+from serinus.core.errors import Conflict, NotFound, Unavailable
+from serinus.core.rollout.words import Phase
+from serinus.rollout.registry_sync import CHECK_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, InService, RegistrySync
+from serinus.rollout.service import ServiceView, Standing, Wanted
+
+FAULTS = [
+    NotFound("version 2 of toy does not exist"),
+    Unavailable("MLflow does not answer"),
+    Conflict("MLflow refuses that"),
+    ValueError("it answered <html>"),
+    RuntimeError("an experiment that was deleted"),
+]
+
+
+def live(world: World, rounds: int = 40) -> ServiceView:
+    controller = world.controller()
+    for _ in range(rounds):
+        view = controller.tick()
+        if controller.settled():
+            return view
+        world.visit()
+    raise AssertionError("it never settled")
+
+
+@pytest.mark.parametrize("call", ["versions", "manage", "promote", "tag"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_rollout_lives_its_life_whatever_the_registry_raises(call: str, fault: Exception) -> None:
+    world = World(fault_of={call: fault})
+    assert live(world).standing is Standing.SERVING
+    world.wanted = Wanted(TWO, ONE)
+    view = live(world)
+    assert (view.standing, view.stable, world.routes[-1].weight) == (Standing.SERVING, TWO, 99)
+    assert world.state(TWO.name).acted == world.state(TWO.name).written
+    assert view.registry is not None
+    assert (view.registry.holds, view.registry.revision) == (False, TWO.name)
+    assert str(fault) in view.registry.reason
+    world.fault_of.clear()
+    world.now += RETRY_SECONDS
+    healed = world.controller().tick().registry
+    assert healed is not None
+    assert healed.holds
+    assert world.champions[-1] == 2
+    assert world.told[-1] == healed
+
+
+@pytest.mark.parametrize("when", [Phase.QUEUED, Phase.STEPPING, Phase.PROMOTED])
+def test_a_version_deleted_while_its_rollout_lives_is_told_and_serves(when: Phase) -> None:
+    world = World()
+    live(world)
+    world.wanted = Wanted(TWO, ONE)
+    controller = world.controller()
+    while when is not Phase.QUEUED and (TWO.name not in world.states or world.state(TWO.name).phase is not when):
+        controller.tick()
+        world.visit()
+    world.deleted.add(2)
+    world.now += CHECK_SECONDS
+    for _ in range(2):  # the second is another process
+        view = live(world)
+        assert (view.standing, view.stable) == (Standing.SERVING, TWO)
+        assert view.registry is not None
+        assert not view.registry.holds
+        assert "version 2 of toy was deleted from the registry" in view.registry.reason
+        assert "serinus model restore toy 2" in view.registry.hint
+    world.wanted = Wanted(THREE, ONE)
+    after = live(world).registry
+    assert after is not None
+    assert after.holds
+    assert world.champions[-1] == 3
+
+
+def test_a_bundle_that_was_registered_again_is_the_same_one() -> None:
+    world = World(deleted={2})
+    live(world)
+    world.wanted = Wanted(TWO, ONE)
+    live(world)
+    assert world.champions == [1]
+    again = TWO.model_copy(update={"version": "9"})  # its number is gone, its bundle is number 2 here
+    world.deleted.clear()
+    sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
+    assert sync.follow(InService("toy", again, ONE)).holds
+    assert world.champions == [1, 2]
+
+
+def test_a_number_that_another_bundle_has_by_now_is_not_what_serves() -> None:
+    """A model that was deleted as a whole numbers its versions from 1 again."""
+    world = World()
+    other = ONE.model_copy(update={"storage_uri": "file:///another"})
+    sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
+    assert not sync.follow(InService("toy", other)).holds
+    assert world.champions == []
+
+
+class Hanging:
+    """Tries that are begun and do not end."""
+
+    def __init__(self) -> None:
+        self.begun: list[Callable[[], None]] = []
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        self.begun.append(work)
+
+
+def test_a_registry_that_hangs_is_asked_once_and_told_of() -> None:
+    world, hanging, told = World(), Hanging(), list[Any]()
+    sync = RegistrySync(Registry(world), told.append, lambda: world.now, run=hanging)  # type: ignore[arg-type]
+    first = sync.follow(InService("toy", ONE))
+    assert (first.holds, first.reason, told) == (False, "not asked yet", [])
+    world.now += PATIENCE_SECONDS + 1
+    assert sync.follow(InService("toy", TWO)).reason == "the registry has not answered yet"
+    assert len(hanging.begun) == 1
+    hanging.begun.pop()()
+    assert world.champions == [1]
+    sync.follow(InService("toy", TWO))
+    hanging.begun.pop()()
+    assert sync.follow(InService("toy", TWO)).holds
+    assert world.champions == [1, 2]
+
+
+def test_a_moved_alias_is_put_back_within_the_time_between_two_checks() -> None:
+    world = World()
+    live(world)
+    world.champions.append(3)  # by hand, in MLflow
+    controller = world.controller()
+    controller.tick()
+    world.champions.append(3)
+    controller.tick()
+    assert world.champions[-1] == 3
+    world.now += CHECK_SECONDS
+    controller.tick()
+    assert world.champions[-1] == 1
+
+
+def test_a_thread_that_hangs_keeps_nobody_waiting() -> None:
+    world, gate = World(), threading.Event()
+
+    class Stuck(Registry):
+        """Answers when the test lets it."""
+
+        def manage(self, model: str, owner: str) -> None:
+            gate.wait(30)
+            super().manage(model, owner)
+
+    sync = RegistrySync(Stuck(world), lambda _: None, lambda: START)  # type: ignore[arg-type]
+    sync.follow(InService("toy", ONE))
+    sync.follow(InService("toy", TWO, ONE))
+    assert world.champions == []
+    gate.set()
+    sync.settle(30)
+    assert world.champions == [1, 2]
