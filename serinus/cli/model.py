@@ -38,13 +38,14 @@ def list_versions(problem: str, as_json: Json = False) -> None:
             ", ".join(one.aliases),
             _short(one),
             "wanted" if one.version == wanted else "",
+            one.warnings,
             f"{one.created_at:%Y-%m-%d %H:%M}",
         )
         for one in versions
     ]
     show_table(
         f"versions of {problem}",
-        ("version", "candidate", "aliases", "bundle", "service", "created"),
+        ("version", "candidate", "aliases", "bundle", "service", "failed warnings", "created"),
         rows,
         right=("version",),
     )
@@ -62,7 +63,12 @@ def show(
     if as_json:
         show_json(_plain(found))
         return
-    rows = [("storage_uri", found.storage_uri), ("run", found.run_id), ("aliases", ", ".join(found.aliases))]
+    rows = [
+        ("failed warnings", found.warnings or "none"),
+        ("storage_uri", found.storage_uri),
+        ("run", found.run_id),
+        ("aliases", ", ".join(found.aliases)),
+    ]
     show_table(f"{problem} version {found.version}", ("field", "value"), rows + sorted(found.tags.items()))
 
 
@@ -85,7 +91,8 @@ def promote(
 
 
 def _plain(version: ModelVersion) -> dict[str, Any]:
-    return asdict(version) | {"tags": dict(version.tags), "aliases": list(version.aliases)}
+    told = {"tags": dict(version.tags), "aliases": list(version.aliases), "warnings": version.warnings}
+    return asdict(version) | told
 
 
 def _short(version: ModelVersion) -> str:
