@@ -11,7 +11,7 @@ import re
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,17 @@ OnEvent = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class LocalRun:
-    """One run: its problem, name, register choice, the project it runs in, and the folder it writes to."""
+    """One run: its problem, name, register choice, the project it runs in, and the folder it writes to.
+
+    `kept` are the names under which the results of its steps are cached.
+    """
 
     card: Problem
     name: str
     register: str
     project: Path
     home: Path
+    kept: Mapping[str, str]
 
     @property
     def folder(self) -> Path:
@@ -55,7 +59,7 @@ def run_local(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
     Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    pipeline = training_pipeline(run.card, caching=True)
+    pipeline = training_pipeline(run.card, kept=run.kept)
     with (
         tempfile.TemporaryDirectory(prefix="serinus-") as scratch,
         _environment(run, scratch),

@@ -4,6 +4,7 @@ Invariant: local runs ignore all of it (plain environment variables would reach 
 itself); no name of a machine and no host path is part of a compiled pipeline.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kfp import dsl, kubernetes
@@ -23,12 +24,13 @@ SMALL = Size(cpu="500m", memory="1Gi")
 LARGE = Size(cpu="2", memory="5Gi")
 
 
-def on_cluster(task: dsl.PipelineTask, size: Size, *, caching: bool) -> dsl.PipelineTask:
+def on_cluster(task: dsl.PipelineTask, step: str, *, size: Size, kept: Mapping[str, str]) -> dsl.PipelineTask:
     """The shared volume with feature sources, bundles and journals; credentials from a Secret; a non-root user.
 
-    `caching` is set on each task, because a switch for the whole run does not reach tasks inside an exit handler.
+    `kept` are names of results by step. Each task gets its own, because a switch for the whole run does not reach
+    tasks inside an exit handler; a task without one is always run.
     """
-    task.set_caching_options(caching)
+    task.set_caching_options(step in kept, kept.get(step))
     kubernetes.mount_pvc(task, pvc_name=HOME_CLAIM, mount_path=HOME)
     kubernetes.use_secret_as_env(
         task, SECRET, secret_key_to_env={"tracking_uri": "SERINUS_TRACKING_URI"}, optional=True

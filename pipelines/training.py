@@ -5,8 +5,9 @@ step starts before the verdict on what it reads.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kfp import dsl
 
@@ -17,23 +18,24 @@ from serinus.core.card import Problem
 Pipeline = Callable[..., object]
 Settings = Callable[..., dsl.PipelineTask]
 REGISTER = "chosen"
+NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
 
-def training_pipeline(card: Problem, *, caching: bool = False) -> Pipeline:
+def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) -> Pipeline:
     """The pipeline of a card; its parameter `register` names candidates, or `chosen`, separated by commas.
 
-    With `caching` finished steps are not run again in the same cache: what a local run is resumed by.
+    A step whose result is in the cache under its name in `kept` is not run again: what a local run is taken up by.
     """
     kinds = tuple(candidate.kind for candidate in card.data.candidates)
-    large = functools.partial(on_cluster, size=LARGE, caching=caching)
-    small = functools.partial(on_cluster, size=SMALL, caching=caching)
+    large = functools.partial(on_cluster, size=LARGE, kept=kept)
+    small = functools.partial(on_cluster, size=SMALL, kept=kept)
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp has no types
         name=f"{card.name.replace('_', '-')}-training", description=card.title
     )
     def pipeline(problem: str = card.name, register: str = REGISTER) -> None:
-        last = small(release.report(problem=problem, job=job), caching=False)
+        last = small(release.report(problem=problem, job=job), "report")
         with dsl.ExitHandler(last, name="train-and-register"):
             both = {"problem": problem, "job": job}
             _release(both, register, _models(both, kinds, large), large, small)
@@ -52,23 +54,27 @@ class _Trained:
 
 def _models(both: dict[str, str], kinds: Sequence[str], large: Settings) -> _Trained:
     """From the raw log to trained candidates, which are siblings."""
-    raw = large(data.prepare(**both))
-    checked = large(data.check_raw(**both, raw=raw.outputs["raw"]))
-    tables = large(data.build_features(**both, accepted=checked.outputs["accepted"]))
-    training = large(data.build_training_set(**both, tables=tables.outputs["tables"]))
+    raw = large(data.prepare(**both), "prepare")
+    checked = large(data.check_raw(**both, raw=raw.outputs["raw"]), "contract_raw")
+    tables = large(data.build_features(**both, accepted=checked.outputs["accepted"]), "features")
+    training = large(data.build_training_set(**both, tables=tables.outputs["tables"]), "training_set")
     rows = training.outputs["training_set"]
-    verdict = large(data.check_training_set(**both, training_set=rows)).outputs["verdict"]
+    verdict = large(data.check_training_set(**both, training_set=rows), "contract_training").outputs["verdict"]
     tasks = {kind: models.train(**both, kind=kind, training_set=rows, verdict=verdict) for kind in kinds}
-    trained = {kind: large(task.set_display_name(f"train-{kind}")).outputs["model"] for kind, task in tasks.items()}
+    trained = {
+        kind: large(task.set_display_name(f"train-{kind}"), f"train_{kind}").outputs["model"]
+        for kind, task in tasks.items()
+    }
     return _Trained(rows, trained)
 
 
 def _release(both: dict[str, str], register: str, trained: _Trained, large: Settings, small: Settings) -> None:
     """From trained candidates to a version that is wanted in service."""
-    judged = large(models.evaluate(**both, training_set=trained.training_set, **trained.models))
+    judged = large(models.evaluate(**both, training_set=trained.training_set, **trained.models), "evaluate")
     found = judged.outputs["evaluation"]
-    gated = small(models.gates(**both, register=register, evaluation=found, **trained.models))
+    gated = small(models.gates(**both, register=register, evaluation=found, **trained.models), "gates")
     verdict = gated.outputs["verdict"]
-    registered = small(release.register(**both, register=register, evaluation=found, verdict=verdict, **trained.models))
-    loaded = large(release.materialize(**both, version=registered.output))
-    small(release.deploy(**both, version=loaded.output))
+    both_judged = {"register": register, "evaluation": found, "verdict": verdict}
+    registered = small(release.register(**both, **both_judged, **trained.models), "register")
+    loaded = large(release.materialize(**both, version=registered.output), "materialize")
+    small(release.deploy(**both, version=loaded.output), "deploy")

@@ -60,12 +60,13 @@ def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str
             ", ".join(one.aliases),
             _short(one),
             role_of.get(one.version, ""),
+            one.warnings,
             f"{one.created_at:%Y-%m-%d %H:%M}",
         )
         for one in versions
     ]
-    rows += [(int(one.version), "", "deleted", "", roles[one], "") for one, known in found.items() if known is None]
-    columns = ("version", "candidate", "aliases", "bundle", "service", "created")
+    rows += [(int(one.version), "", "deleted", "", roles[one], "", "") for one, known in found.items() if known is None]
+    columns = ("version", "candidate", "aliases", "bundle", "service", "failed warnings", "created")
     show_table(f"versions of {problem}", columns, rows, right=("version",))
 
 
@@ -91,7 +92,12 @@ def show(
     if as_json:
         show_json(_plain(found))
         return
-    rows = [("storage_uri", found.storage_uri), ("run", found.run_id), ("aliases", ", ".join(found.aliases))]
+    rows = [
+        ("failed warnings", found.warnings or "none"),
+        ("storage_uri", found.storage_uri),
+        ("run", found.run_id),
+        ("aliases", ", ".join(found.aliases)),
+    ]
     show_table(f"{problem} version {found.version}", ("field", "value"), rows + sorted(found.tags.items()))
 
 
@@ -133,7 +139,8 @@ def restore(
 
 
 def _plain(version: ModelVersion) -> dict[str, Any]:
-    return asdict(version) | {"tags": dict(version.tags), "aliases": list(version.aliases)}
+    told = {"tags": dict(version.tags), "aliases": list(version.aliases), "warnings": version.warnings}
+    return asdict(version) | told
 
 
 def _short(version: ModelVersion) -> str:

@@ -18,16 +18,20 @@ from rich.text import Text
 
 from serinus.cli.output import command, err, out, show_error, show_json, show_table
 from serinus.core.card import asked_candidates
-from serinus.core.errors import Conflict, NotFound, SerinusError
+from serinus.core.errors import SerinusError
 from serinus.core.run import RunRecord, StepError
+from serinus.core.verdict import Check, warnings
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
+from serinus.wiring.resume import Resumable
+from serinus.wiring.shared import turn
 
 if TYPE_CHECKING:
     from pipelines.local import FailedTask
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+REGISTER = "chosen"
 Register = Annotated[str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas.")]
 
 
@@ -35,7 +39,9 @@ Register = Annotated[str, typer.Option(help="Candidates to register: names, or `
 @command
 def run(
     problem: str,
-    register: Register = "chosen",
+    register: Annotated[
+        str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas. [default: chosen]")
+    ] = "",
     resume: Annotated[str, typer.Option(help="Name of an interrupted run to take up again.")] = "",
     name: Annotated[str, typer.Option(help="Name of the run; made from the time when not given.")] = "",
     as_json: Json = False,
@@ -45,21 +51,25 @@ def run(
 
     project = open_project()
     loaded = project.problem(problem)
-    asked_candidates(register, loaded.card)
+    asked_candidates(register or REGISTER, loaded.card)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    if resume and not (project.home / "runs" / resume).is_dir():
-        raise NotFound(f"no run {resume} to resume", hint="a run's name is shown when it starts")
-    if not resume and (project.home / "runs" / run_name).exists():
-        raise Conflict(f"there is a run {run_name} already", hint=f"take it up again with --resume {run_name}")
-    local = LocalRun(loaded.card, run_name, register, project.root, project.home)
     journal = Journal(project.home, problem, run_name)
+    resumable = Resumable(project, loaded, journal)
     began = time.perf_counter()
-    err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)", soft_wrap=True)
-    with _Progress(journal) as progress:
-        failed = run_local(local, progress.event)
+    if resume:
+        resumable.known()  # before the turn is asked for, which makes folders
+    with turn(project.home, problem, run_name):
+        file, anew = resumable.take_up(register) if resume else (resumable.begin(register or REGISTER), {})
+        for step, why in anew.items():
+            err.print(f"made anew: {step} ({escape(why)})", soft_wrap=True)
+        err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)", soft_wrap=True)
+        local = LocalRun(loaded.card, run_name, file.register_, project.root, project.home, file.kept(loaded.card))
+        with _Progress(journal) as progress:
+            failed = run_local(local, progress.event)
     record = journal.read()
     if as_json:
-        show_json(_document(journal, record, failed is None, time.perf_counter() - began))
+        document = _document(journal, record, failed is None, time.perf_counter() - began)
+        show_json(document | {"made_anew": anew})
     else:
         _summary(journal, record, time.perf_counter() - began)
     return _fail(journal, record, failed) if failed else 0
@@ -69,7 +79,7 @@ def run(
 @command
 def submit(
     problem: str,
-    register: Register = "chosen",
+    register: Register = REGISTER,
     endpoint: Annotated[
         str, typer.Option(help="Address of the KFP API; else SERINUS_KFP_ENDPOINT or the profile.")
     ] = "",
@@ -153,8 +163,14 @@ def _fact(name: str, facts: dict[str, Any]) -> str:
     if name == "evaluate":
         return f"chosen: {facts.get('evaluation', {}).get('chosen', '')}"
     if name == "gates":
-        return f"{len(facts.get('checks', []))} gates"
+        return "; ".join(_gates(candidate, checks) for candidate, checks in facts.get("by_candidate", {}).items())
     return f"version {facts['version']}" if "version" in facts else ""
+
+
+def _gates(candidate: str, raw: list[dict[str, Any]]) -> str:
+    checks = [Check.model_validate(one) for one in raw]
+    bad = [check.name for check in checks if not check.holds]
+    return f"{candidate} {len(checks)} gates" + (f", not passed: {', '.join(bad)}" if bad else "")
 
 
 def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
@@ -169,6 +185,8 @@ def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
             f"[green]registered[/] {registered['model']} version {one['version']} ({one['candidate']})  "
             f"bundle {one['bundle_hash'][:12]}  {', '.join(one['aliases'])}"
         )
+        for check in warnings(record.gates().get(one["candidate"], [])):
+            out.print(f"  [yellow]warning[/] {escape(check.line())}", soft_wrap=True)
     for label, path in _links(journal).items():
         out.print(f"{label}: {path}", soft_wrap=True)
 

@@ -58,6 +58,13 @@ class GateFailed(SerinusError):
     http_status = 409
 
 
+class ProblemCodeError(SerinusError):
+    """A problem's own code raised, or gave back what it does not promise; `cause` names its file and line."""
+
+    exit_code = 7
+    http_status = 500
+
+
 class NotFound(SerinusError):
     """A named thing (problem, version, bundle, run) does not exist."""
 

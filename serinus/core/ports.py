@@ -36,6 +36,16 @@ class ModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
+    @property
+    def warnings(self) -> str:
+        """The checks of severity warning that did not hold for it, as a person reads them; empty when all did."""
+        rows = int(self.tags.get("serinus.data_warnings") or 0)
+        data = f"{rows} of the data contract" if rows else ""
+        named = self.tags.get("serinus.failed_warnings", "")
+        count = int(self.tags.get("serinus.gate_warnings") or 0)
+        gates = named or (f"{count} gates" if count else "")  # registered before their names were kept
+        return ", ".join(part for part in (gates, data) if part)
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from serinus.core.run import RunRecord
-from serinus.core.verdict import Check, Outcome
+from serinus.core.verdict import Check, Outcome, warnings
 from serinus.report import plots, rollouts
 from serinus.report.svg import bars
 from serinus.training.results import Evaluation
@@ -70,7 +70,8 @@ def _model(run: RunRecord) -> dict[str, Any]:
         "materialize": run.facts("materialize"),
         "deploy": run.facts("deploy"),
         "contracts": _contracts(run),
-        "gates": _checks(run, "gates"),
+        "gates": {name: _urgent_first(checks) for name, checks in run.gates().items()},
+        "warned": {name: warnings(checks) for name, checks in run.gates().items()},
         "evaluation": evaluation,
         "models": _table(evaluation) if evaluation else None,
         "slices": _slices(evaluation) if evaluation else [],
@@ -122,7 +123,10 @@ def _contracts(run: RunRecord) -> list[dict[str, Any]]:
 
 def _checks(run: RunRecord, step: str) -> list[Check]:
     """What needs attention first."""
-    checks = [Check.model_validate(one) for one in run.facts(step).get("checks", [])]
+    return _urgent_first([Check.model_validate(one) for one in run.facts(step).get("checks", [])])
+
+
+def _urgent_first(checks: list[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: _ORDER[check.outcome])
 
 

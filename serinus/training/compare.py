@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serinus.core import kpi
+from serinus.core.metric import METRICS
 from serinus.training.metrics import Window, per_request
 from serinus.training.results import Comparison
 
@@ -57,7 +58,7 @@ def _values(window: Window, metric: str, probabilities: Floats) -> Floats:
 
 def comparable(window: Window, metric: str) -> str:
     """The metric that `compare` really compares: itself, or log_loss."""
-    return metric if window.ranking and metric in ("hits_at_10", "ndcg_at_10", "revenue_at_10", "top_1") else "log_loss"
+    return metric if window.ranking and metric in METRICS and METRICS[metric].ranking_only else "log_loss"
 
 
 def _interval(difference: Floats, entity: NDArray[np.int64], seed: int) -> tuple[float, float]:

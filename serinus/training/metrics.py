@@ -14,24 +14,14 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from serinus.core import kpi
 from serinus.core.card import Kind, Problem
+from serinus.core.metric import METRICS
 from serinus.training.results import CurvePoint
 
 Floats = NDArray[np.float64]
 K = 10
 CURVE_POINTS = 60
 RELIABILITY_BINS = 15
-HIGHER_IS_BETTER = {
-    "auc": True,
-    "average_precision": True,
-    "normalized_entropy": False,
-    "log_loss": False,
-    "ece": False,
-    "hits_at_10": True,
-    "ndcg_at_10": True,
-    "revenue_at_10": True,
-    "top_1": True,
-    "any_hit_at_5": True,
-}
+HIGHER_IS_BETTER = {name: metric.higher for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

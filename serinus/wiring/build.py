@@ -11,6 +11,7 @@ from typing import Any
 
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import Project
+from serinus.wiring.shared import turn
 from serinus.wiring.steps.data import build_features, check_raw, read_raw
 
 RUN = "features-build"
@@ -18,9 +19,9 @@ RUN = "features-build"
 
 def build_features_only(project: Project, problem: str) -> dict[str, Any]:
     """Facts of the features step. Raises what the steps raise."""
-    with tempfile.TemporaryDirectory() as folder:
+    run = f"{problem}-{RUN}"
+    with turn(project.home, problem, run), tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        run = f"{problem}-{RUN}"
         read_raw(problem, run, work / "raw")
         check_raw(problem, run, work / "raw", work / "accepted", work / "verdict")
         build_features(problem, run, work / "accepted", work / "tables")

@@ -37,6 +37,10 @@ class Journal:
         self._steps.mkdir(parents=True, exist_ok=True)
         write_atomically(self._steps / f"{record.name}.json", record.model_dump_json(indent=1))
 
+    def drop(self, step: str) -> None:
+        """Forgets a step that is made anew."""
+        (self._steps / f"{step}.json").unlink(missing_ok=True)
+
     def read(self) -> RunRecord:
         """Everything recorded so far, in the order of the steps."""
         steps = tuple(sorted(self._records(), key=_position))

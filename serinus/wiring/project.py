@@ -23,8 +23,7 @@ from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError, NotFound, UsageError
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
-
-MARKER = "serinus.toml"
+from serinus.wiring.problem_code import MARKER, problem_fault
 
 
 class Profile(BaseModel):
@@ -172,7 +171,10 @@ def read_yaml(path: Path) -> object:
 
 
 def load_module(path: Path) -> ModuleType:
-    """A Python file as a module of its own name; the same path gives the same module in one process."""
+    """A Python file as a module of its own name; the same path gives the same module in one process.
+
+    Raises `ProblemCodeError` with file and line when it cannot be run.
+    """
     name = f"serinus_problem_{path.parent.name}_{path.stem}"
     known = sys.modules.get(name)
     if known is not None and known.__file__ == str(path):
@@ -182,5 +184,9 @@ def load_module(path: Path) -> ModuleType:
         raise NotFound(f"no module at {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as fault:
+        del sys.modules[name]  # half of a module is none
+        raise problem_fault(fault, [path.parent.resolve()]) or fault from fault
     return module

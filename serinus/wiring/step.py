@@ -7,14 +7,17 @@ the caller of the pipeline sees the reason and not the traceback of a subprocess
 from __future__ import annotations
 
 import builtins
+import hashlib
+import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +25,8 @@ import psutil
 from serinus.core.errors import SerinusError
 from serinus.core.run import StepError, StepRecord
 from serinus.wiring.journal import Journal
+from serinus.wiring.made_of import made_of
+from serinus.wiring.problem_code import telling
 from serinus.wiring.project import LoadedProblem, Project, open_project
 
 
@@ -59,13 +64,29 @@ class StepContext:
     project: Project
     problem: LoadedProblem
     journal: Journal
+    made_of: dict[str, str]
+    reads: dict[str, str]
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def code_hash(self) -> str:
+        """Of all code that the step runs: ours and the problem's."""
+        code = {name: value for name, value in self.made_of.items() if name.startswith(("file ", "code "))}
+        return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
-def step(name: str, problem: str, job: str) -> Iterator[StepContext]:
+def step(
+    name: str,
+    problem: str,
+    job: str,
+    reads: Mapping[str, Path] | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Iterator[StepContext]:
     """The frame of a step. `job` is the pipeline's job id; SERINUS_RUN, set by local runs, names the run instead.
 
+    `reads` are its inputs and `parameters` what it was asked: both go into its record, by which a run that is taken up
+    again knows whether the step would make the same (`serinus.wiring.made_of`).
     In a pipeline's own process a known fault ends the process with its exit code; elsewhere it goes on as raised.
     """
     own_process = bool(os.environ.get("_KFP_RUNTIME"))
@@ -74,10 +95,15 @@ def step(name: str, problem: str, job: str) -> Iterator[StepContext]:
     project = open_project()
     journal = Journal(project.home, problem, os.environ.get("SERINUS_RUN") or job)
     facts: dict[str, Any] = {}
+    made: dict[str, str] = {}
+    places = {key: str(path) for key, path in (reads or {}).items()}
     error: StepError | None = None
     try:
         with imports.running():
-            yield StepContext(name, journal.run, project, project.problem(problem), journal, facts)
+            loaded = project.problem(problem)
+            made.update(made_of(project, loaded, name, places, parameters or {}))
+            with telling([loaded.folder.resolve(), project.feature_repo.resolve()]):
+                yield StepContext(name, journal.run, project, loaded, journal, made, places, facts)
     except SerinusError as fault:
         error = StepError.model_validate(fault.as_dict())
         if not own_process:
@@ -95,6 +121,8 @@ def step(name: str, problem: str, job: str) -> Iterator[StepContext]:
             seconds=start_up + time.perf_counter() - began,
             import_seconds=start_up + imports.seconds,
             peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            made_of=made,
+            reads=places,
             facts=facts,
             error=error,
         )

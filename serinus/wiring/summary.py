@@ -33,8 +33,9 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
         },
         "chosen": evaluation.get("chosen"),
         "gates": [
-            {"name": one["name"], "verdict": one["outcome"], "severity": one["severity"]}
-            for one in record.facts("gates").get("checks", [])
+            {"candidate": name, "name": one.name, "verdict": one.outcome.value, "severity": one.severity.value}
+            for name, checks in record.gates().items()
+            for one in checks
         ],
         "model": {
             "name": registered.get("model"),

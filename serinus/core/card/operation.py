@@ -38,6 +38,8 @@ class GateRule(CardPart):
         missing = [field for field in needs[self.check] if getattr(self, field) in (None, ())]
         if missing:
             raise ValueError(f"check {self.check} needs {', '.join(missing)}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
         if self.check == "champion" and "champion" not in self.name:
             raise ValueError("the gate against the champion must have champion in its name")
         return self

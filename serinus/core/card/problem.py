@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,11 +11,13 @@ from pydantic import Field, ValidationError, model_validator
 from serinus.core.card.base import CardPart, Name
 from serinus.core.card.data import Data
 from serinus.core.card.framing import Framing, Kind
+from serinus.core.card.metrics import metric_faults
 from serinus.core.card.operation import Operation
 from serinus.core.card.requirements import Requirements
 from serinus.core.errors import CardError, UsageError
 
 CHOSEN = "chosen"
+_FIELD = re.compile(r"[a-z_.\[\]0-9]+: ")
 _RANKING_ONLY = {"hits_at_k", "top_1", "any_hit_at_k"}
 
 
@@ -45,6 +48,9 @@ class Problem(CardPart):
             missing = sorted(set(gate.by) - names) if gate.check == "baselines" else []
             if missing:
                 raise ValueError(f"gate {gate.name} names unknown baselines {', '.join(missing)}")
+        faults = list(metric_faults(self))
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
 
@@ -84,7 +90,15 @@ def parse_card(raw: object, *, where: str = "problem.yaml") -> Problem:
 
 def explain(fault: ValidationError) -> list[str]:
     """One line a fault: `requirements.kpis[0].role: …`."""
-    return [_line(error) for error in fault.errors(include_url=False)]
+    return [line for error in fault.errors(include_url=False) for line in _lines(error)]
+
+
+def _lines(error: Mapping[str, Any]) -> list[str]:
+    """A fault of the whole document may be several, which name their fields themselves."""
+    several = str(error["msg"]).removeprefix("Value error, ").splitlines()
+    if error["loc"] or not several or not all(_FIELD.match(line) for line in several):
+        return [_line(error)]
+    return several
 
 
 def _line(error: Mapping[str, Any]) -> str:

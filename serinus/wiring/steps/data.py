@@ -21,6 +21,7 @@ from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
 from serinus.validation.source import read_table
 from serinus.wiring.adapters import feature_store, tracker
 from serinus.wiring.project import LoadedProblem, Project
+from serinus.wiring.shared import WrittenBy, feature_sources, recordings
 from serinus.wiring.step import StepContext, step
 
 SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
@@ -30,13 +31,20 @@ def prepare(problem: str, job: str, raw: Path) -> None:
     """Reads the raw log into `raw` and opens the run in the registry."""
     with step("prepare", problem, job) as context:
         run_id = tracker(context.project).open_run(problem, context.run, {})
-        context.facts.update(_read(context.problem, raw, run_id))
+        _prepare(context, raw, run_id)
 
 
 def read_raw(problem: str, job: str, raw: Path) -> None:
     """`prepare` without a run in the registry."""
     with step("prepare", problem, job) as context:
-        context.facts.update(_read(context.problem, raw, ""))
+        _prepare(context, raw, "")
+
+
+def _prepare(context: StepContext, raw: Path, run_id: str) -> None:
+    """The source is an input like any other, but known only when the card is read."""
+    context.facts.update(_read(context.problem, raw, run_id))
+    context.reads["data.source"] = str(context.problem.source)
+    context.made_of["input data.source"] = context.facts["snapshot_hash"]
 
 
 def _read(problem: LoadedProblem, raw: Path, run_id: str) -> dict[str, Any]:
@@ -58,7 +66,7 @@ def _read(problem: LoadedProblem, raw: Path, run_id: str) -> dict[str, Any]:
 
 def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) -> None:
     """Judges the raw rows by the contract; rows that break a row rule go to the quarantine, the others on."""
-    with step("contract_raw", problem, job) as context:
+    with step("contract_raw", problem, job, {"raw": raw}) as context:
         frame = _read_rows(raw / "rows.parquet")
         found = _judge(context, "raw", frame, verdict)
         accepted.mkdir(parents=True, exist_ok=True)
@@ -68,18 +76,19 @@ def check_raw(problem: str, job: str, raw: Path, accepted: Path, verdict: Path) 
 
 def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None:
     """Cleans the accepted rows, builds the source rows of every view and applies the definitions to Feast."""
-    with step("features", problem, job) as context:
+    with step("features", problem, job, {"accepted": accepted}) as context:
+        snapshot = read_json(accepted / SNAPSHOT)
         cleaned = context.problem.code.clean(_read_rows(accepted / "rows.parquet"))
         tables.mkdir(parents=True, exist_ok=True)
         for name, table in cleaned.tables.items():
             table.to_parquet(tables / f"{name}.parquet", index=False)
         store = feature_store(context.project, problem)
         views = context.problem.code.views(cleaned.tables)
-        for name, rows in views.items():
-            store.write_source(name, rows)
-        store.apply()
-        service = store.service_description(context.problem.card.data.feature_service)
-        snapshot = read_json(accepted / SNAPSHOT)
+        with feature_sources(context.project.home, problem).writing(_mine(context, snapshot)):
+            for name, rows in views.items():
+                store.write_source(name, rows)
+            store.apply()
+            service = store.service_description(context.problem.card.data.feature_service)
         write_json(
             tables / SNAPSHOT, snapshot | {"service_hash": service.hash, "service_definitions": service.model_dump()}
         )
@@ -97,20 +106,26 @@ def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None
 
 def build_training_set(problem: str, job: str, tables: Path, training_set: Path) -> None:
     """Draws requests and candidates, joins features as of each request's day, and writes the splits."""
-    with step("training_set", problem, job) as context:
-        card = context.problem.card
+    with step("training_set", problem, job, {"tables": tables}) as context:
+        card, snapshot = context.problem.card, read_json(tables / SNAPSHOT)
         asked = context.problem.code.requests(read_tables(tables), card)
-        source = feature_store(context.project, problem).historical_source(card)
         ranking, context_names = card.framing.kind is Kind.RANKING, card.framing.request.context
-        batch = assemble(asked.requests, asked.rows, source, with_items=ranking, context_names=context_names)
+        with feature_sources(context.project.home, problem).reading(context.run, snapshot["snapshot_hash"]):
+            source = feature_store(context.project, problem).historical_source(card)
+            batch = assemble(asked.requests, asked.rows, source, with_items=ranking, context_names=context_names)
         data = write_training_set(training_set, card, context.problem.code.inputs, asked, batch)
         facts = _training_facts(data, asked)
-        _record(context, asked, data, tables)
+        with recordings(context.project.home, problem).writing(_mine(context, snapshot)):
+            _record(context, asked, data, tables)
         totals = {"training_set_hash": data.content_hash(), "training_rows": sum(facts["rows"].values())}
-        lineage = read_json(tables / SNAPSHOT) | totals
+        lineage = snapshot | totals
         write_json(training_set / LINEAGE, lineage)
         context.facts.update(facts, sampling_rate=card.data.negative_sampling_rate)
         context.facts["hash"] = lineage["training_set_hash"]
+
+
+def _mine(context: StepContext, snapshot: dict[str, Any]) -> WrittenBy:
+    return WrittenBy(run=context.run, snapshot_hash=snapshot["snapshot_hash"], code_hash=context.code_hash)
 
 
 def _record(context: StepContext, asked: Requests, data: TrainingSet, tables: Path) -> None:
@@ -132,12 +147,12 @@ def _record(context: StepContext, asked: Requests, data: TrainingSet, tables: Pa
 
 def recording_folder(project: Project, problem: str) -> Path:
     """Where the recorded requests of a problem are."""
-    return project.home / "recordings" / problem
+    return recordings(project.home, problem).folder
 
 
 def check_training_set(problem: str, job: str, training_set: Path, verdict: Path) -> None:
     """Judges the rows that models will see by the contract's second suite."""
-    with step("contract_training", problem, job) as context:
+    with step("contract_training", problem, job, {"training_set": training_set}) as context:
         _judge(context, "training", matrix_frame(TrainingSet(training_set)), verdict)
 
 

@@ -20,17 +20,17 @@ from serinus.training.gates import Candidacy, judge, require
 from serinus.training.results import Evaluation
 from serinus.training.train import TrainingJob, train
 from serinus.wiring.adapters import bundle_store, registry
+from serinus.wiring.made_of import CHAMPION, NO_CHAMPION
 from serinus.wiring.project import Project
 from serinus.wiring.step import step
 from serinus.wiring.steps.data import LINEAGE, read_json, warnings_in, write_json
 
 EVALUATION, TRAINED = "evaluation.json", "trained.json"
-_PARITY = "import sys; from serinus.model.bundle import read_bundle; print(read_bundle(sys.argv[1]).parity())"
 
 
 def train_candidate(problem: str, job: str, kind: str, training_set: Path, verdict: Path, model: Path) -> None:
     """Fits and packs the card's candidate of a kind into `model/bundle`; refuses rows that were never judged."""
-    with step(f"train_{kind}", problem, job) as context:
+    with step(f"train_{kind}", problem, job, {"training_set": training_set, "verdict": verdict}) as context:
         card = context.problem.card
         candidate = next((one for one in card.data.candidates if one.kind == kind), None)
         if candidate is None:
@@ -68,9 +68,10 @@ def evaluate_candidates(
     problem: str, job: str, training_set: Path, models: Mapping[str, Path], evaluation: Path
 ) -> None:
     """Judges every candidate, the baselines and the champion on the test window; writes one evaluation."""
-    with step("evaluate", problem, job) as context:
+    with step("evaluate", problem, job, {"training_set": training_set, **models}) as context:
         contenders = [_contender(folder) for folder in models.values()]
         champion = _champion(context.project, problem)
+        context.made_of[CHAMPION] = str(champion.version) if champion else NO_CHAMPION
         found = evaluate(context.problem.card, TrainingSet(training_set), contenders, champion)
         evaluation.mkdir(parents=True, exist_ok=True)
         (evaluation / EVALUATION).write_text(found.model_dump_json(indent=1), encoding="utf-8")
@@ -82,7 +83,7 @@ def judge_candidates(
     problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path
 ) -> None:
     """Sends each candidate that is to be registered through the gates of the card."""
-    with step("gates", problem, job) as context:
+    with step("gates", problem, job, {**models, "evaluation": evaluation}, {"register": wanted}) as context:
         found = read_evaluation(evaluation)
         by_name = {read_manifest(folder / "bundle").candidate: folder / "bundle" for folder in models.values()}
         checks: dict[str, list[Check]] = {}
@@ -92,8 +93,7 @@ def judge_candidates(
         dumped = {name: [check.model_dump(mode="json") for check in found] for name, found in checks.items()}
         verdict.mkdir(parents=True, exist_ok=True)
         write_json(verdict / "gates.json", dumped)
-        context.facts.update(checks=dumped.get(found.chosen, []), by_candidate=dumped)
-        context.facts["candidate"] = found.chosen
+        context.facts.update(by_candidate=dumped, chosen=found.chosen)
         for name, results in checks.items():
             require(results, name)
 
@@ -128,10 +128,8 @@ def _champion(project: Project, problem: str) -> Champion | None:
 
 def _fresh_parity(folder: Path) -> float:
     """Loads the bundle in a process of its own: nothing cached here can hide a file that does not load."""
-    code = _PARITY.replace("sys.argv[1]", "__import__('pathlib').Path(sys.argv[1])")
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-m", "serinus.model.check", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise BundleError("the bundle does not load in a fresh process", cause=done.stderr.strip().splitlines()[-1])
     return float(done.stdout)

@@ -17,6 +17,7 @@ from serinus.model.bundle import read_manifest
 from serinus.training.results import Evaluation
 from serinus.wiring.adapters import bundle_store, deployer, feature_clock, registry, tracker
 from serinus.wiring.project import Project, open_project
+from serinus.wiring.shared import feature_sources
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
 from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
@@ -24,7 +25,8 @@ from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candida
 
 def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
     """Stores and registers the wanted candidates; the last one becomes challenger. Returns its version."""
-    with step("register", problem, job) as context:
+    reads = {**models, "evaluation": evaluation, "gates": verdict}
+    with step("register", problem, job, reads, {"register": wanted}) as context:
         found, lineage = read_evaluation(evaluation), read_json(evaluation / LINEAGE)
         folders = {read_manifest(folder / "bundle").candidate: folder for folder in models.values()}
         run_id = tracker(context.project).open_run(problem, context.run, {})
@@ -46,9 +48,10 @@ def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], ev
 
 def materialize(problem: str, job: str, version: int) -> None:
     """Loads the online store as of the snapshot's own time, so that the version can be served."""
-    with step("materialize", problem, job) as context:
+    with step("materialize", problem, job, parameters={"version": str(version)}) as context:
         as_of = context.problem.card.data.snapshot_time
-        context.facts.update(version=version, **materialize_as_of(context.project, problem, as_of))
+        with feature_sources(context.project.home, problem).reading(context.run):
+            context.facts.update(version=version, **materialize_as_of(context.project, problem, as_of))
 
 
 def materialize_as_of(project: Project, problem: str, as_of: datetime, online: str = "") -> dict[str, Any]:
@@ -60,7 +63,11 @@ def materialize_as_of(project: Project, problem: str, as_of: datetime, online: s
 
 def deploy(problem: str, job: str, version: int) -> None:
     """Says that the version is wanted in service."""
-    with step("deploy", problem, job) as context:
+    with (
+        step("deploy", problem, job, parameters={"version": str(version)}) as context,
+        # What was loaded for it must still be there: another run may have loaded its own since.
+        feature_sources(context.project.home, problem).reading(context.run),
+    ):
         versions, service = registry(context.project), deployer(context.project)
         found = versions.version(problem, str(version))
         if service.service(problem) is None:
@@ -116,6 +123,7 @@ def _tags(
 ) -> dict[str, str]:
     """The id chain, every gate's outcome, and how many warnings data and gates raised."""
     checks = [Check.model_validate(one) for one in gates]
+    failed = ", ".join(check.name for check in warnings(checks))
     return {
         "serinus.candidate": trained["candidate"],
         "serinus.bundle_hash": trained["bundle_hash"],
@@ -126,6 +134,7 @@ def _tags(
         "serinus.service_hash": lineage["service_hash"],
         "serinus.data_warnings": str(trained["data_warnings"]),
         "serinus.gate_warnings": str(len(warnings(checks))),
+        **({"serinus.failed_warnings": failed} if failed else {}),
         **{f"serinus.gate.{check.name}": check.outcome.value for check in checks},
     }
 

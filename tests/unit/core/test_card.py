@@ -105,3 +105,46 @@ def test_a_shadow_in_which_nothing_can_be_judged_is_refused() -> None:
     with pytest.raises(CardError) as raised:
         parse_card(raw)
     assert "no KPI can be judged" in raised.value.cause
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("operation/gates/0/metric", "bananas", "operation.gates[0].metric: bananas is not measured for baselines"),
+        ("operation/gates/0/metric", "auc", "operation.gates[0].metric: auc is not measured for baselines"),
+        ("operation/gates/1/metric", "calibration_ratio", "operation.gates[1].metric: calibration_ratio is not"),
+        ("operation/gates/3/metric", "log_loss", "operation.gates[3].metric: log_loss is not measured for models"),
+        ("data/selection/direction", "higher", "data.selection.direction: normalized_entropy is better when lower"),
+        ("operation/gates/2/low", 1.5, "operation.gates[2]: low 1.5 is above high 1.1"),
+    ],
+)
+def test_a_gate_that_could_never_be_judged_is_a_fault_of_the_card(path: str, value: object, expected: str) -> None:
+    with pytest.raises(CardError) as raised:
+        parse_card(_with(path, value))
+    assert raised.value.cause.startswith(expected)
+
+
+def test_a_gate_against_no_baseline_would_pass_everything() -> None:
+    raw = _with("data/baselines", [])
+    del raw["operation"]["gates"][0]["by"]
+    with pytest.raises(CardError, match="has 1 fault") as raised:
+        parse_card(raw)
+    assert raised.value.cause.startswith("operation.gates[0].check: baselines, and data.baselines names none")
+
+
+def test_faults_of_several_gates_are_told_at_once_by_their_fields() -> None:
+    raw = _with("operation/gates/0/metric", "auc")
+    raw["operation"]["gates"][3]["metric"] = "bananas"
+    with pytest.raises(CardError, match="has 2 faults") as raised:
+        parse_card(raw)
+    first, second = raised.value.cause.splitlines()
+    assert first.startswith("operation.gates[0].metric: auc")
+    assert second.startswith("operation.gates[3].metric: bananas")
+
+
+def test_scoring_measures_no_hits(renewal_card: Problem) -> None:
+    raw = renewal_card.model_dump(mode="json", by_alias=True)
+    raw["data"]["selection"] |= {"metric": "hits_at_10", "direction": "higher"}
+    with pytest.raises(CardError) as raised:
+        parse_card(raw)
+    assert raised.value.cause.startswith("data.selection.metric: hits_at_10 is not measured for kind scoring")

@@ -62,8 +62,11 @@ def _run(evaluation: dict[str, Any] | None, *, text: str = "", failure: StepErro
             "sampling_rate": 0.3,
         },
         "evaluate": {"evaluation": evaluation} if evaluation else {},
-        "gates": {"checks": [_check("calibrated", "error", reason=f"broke{text}", measured="")]},
+        "gates": {"chosen": "gbdt", "by_candidate": {
+            "linear": [_check("slices_hold.c_is_uk:0", "fail", severity="warning"), _check("golden_rows", "pass")],
+            f"gbdt{text}": [_check("calibrated", "error", reason=f"broke{text}", measured="")]}},
         "register": {"model": "toy", "version": 2, "versions": [
+            {"candidate": "linear", "version": 1, "bundle_hash": "c" * 64, "aliases": []},
             {"candidate": f"gbdt{text}", "version": 2, "bundle_hash": "b" * 64, "aliases": ["challenger"]}]},
         "materialize": {"as_of": "2011", "views": [{"name": "item_daily", "rows": 3_799}]},
         "deploy": {"wanted_version": 2},
@@ -93,6 +96,13 @@ def test_a_ranking_is_shown_whole() -> None:
         assert text in html
     assert html.count("<figure>") == 6
     assert "<b>0 of 1</b>" in html
+
+
+def test_every_candidate_that_is_registered_shows_its_own_gates() -> None:
+    html = render(_run(_evaluation(BASE | RANKING, RANKING)))
+    assert "gates passed by linear</span><b>1 of 2</b>" in html
+    assert html.index("Candidate linear</h3>") < html.index("golden_rows") < html.index("Candidate gbdt</h3>")
+    assert '<td class="fail">slices_hold.c_is_uk:0</td>' in html, "a failed warning stands beside its version"
 
 
 def test_scoring_has_no_ranking_figures() -> None:

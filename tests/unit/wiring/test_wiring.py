@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
-from serinus.core.ports import Service
+from serinus.core.ports import ModelVersion, Service
 from serinus.core.run import StepRecord
 from serinus.wiring.adapters import deployer, online_address
 from serinus.wiring.deployer import FileDeployer
@@ -192,3 +192,32 @@ def test_the_summary_of_a_run_that_failed_early_invents_nothing(renewal_project:
     assert found["rollouts"] == []
     assert found["model"] == {"name": None, "version": None, "bundle_hash": None}
     assert found["failure"]["headline"] == "no rows"
+
+
+def _gates(**by_candidate: list[dict[str, str]]) -> StepRecord:
+    facts = {"by_candidate": by_candidate, "chosen": "gbdt"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return StepRecord(name="gates", status="ok", started_at=at, seconds=1, facts=facts)
+
+
+def test_the_summary_shows_the_gates_of_whatever_is_registered(renewal_project: Path) -> None:
+    journal = Journal(renewal_project / ".serinus", "renewal", "r")
+    failed = {"name": "calibrated", "outcome": "fail", "severity": "warning"}
+    journal.write(_gates(linear=[failed]))
+    found = summarize(journal.read(), open_project().problem("renewal").card)
+    assert found["gates"] == [{"candidate": "linear", "name": "calibrated", "verdict": "fail", "severity": "warning"}]
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({}, ""),
+        ({"serinus.gate_warnings": "0", "serinus.data_warnings": "0", "serinus.failed_warnings": ""}, ""),
+        ({"serinus.gate_warnings": "1", "serinus.failed_warnings": "calibrated"}, "calibrated"),
+        ({"serinus.gate_warnings": "2"}, "2 gates"),
+        ({"serinus.failed_warnings": "a, b", "serinus.data_warnings": "3"}, "a, b, 3 of the data contract"),
+    ],
+)
+def test_a_version_tells_its_failed_warnings(tags: dict[str, str], told: str) -> None:
+    version = ModelVersion("toy", 1, "run", "file:///b", datetime(2026, 1, 1, tzinfo=UTC), tags)
+    assert version.warnings == told
