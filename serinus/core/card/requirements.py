@@ -63,6 +63,11 @@ class Kpi(CardPart):
         )  # fmt: skip
 
     @property
+    def least_effect(self) -> float:
+        """The greatest loss there can be, relative to what is: all of it, but of amounts, which refunds can turn."""
+        return float("-inf") if self.formula == "revenue" else -1.0
+
+    @property
     def counted(self) -> bool:
         """Judged by counts of incidents, not by means."""
         return self.formula in ("error_rate", "latency_slo")
