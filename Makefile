@@ -17,7 +17,7 @@ BED := $(PY) -m tests.cluster.bed
 # The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
 CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
 
-.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: help demo test test-unit test-slow verify-stats pictures lint format bench lock compile clean
 .PHONY: manifests cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
@@ -78,6 +78,9 @@ test-cluster: $(STAMP) ## the tests on a cluster: the test bed, or that of KUBEC
 test-cluster-full: $(STAMP) ## the same with longer load and more repetitions
 	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
 	$(CLUSTER) --full
+
+pictures: $(STAMP) ## draw the picture of README anew, from the rollouts recorded in docs/sample
+	$(PY) docs/sample/pictures.py
 
 verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))

@@ -7,11 +7,14 @@ import re
 import secrets
 import sys
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow.compute as pc
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,9 +27,11 @@ from rich.progress import (
 from rich.text import Text
 
 from serinus.cli import rollout_view
+from serinus.cli.fitted import Column, columns
 from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
 from serinus.core.errors import Unavailable, UsageError
+from serinus.evidence.divisions import ALONE, By
 from serinus.replay.report import Figure, ReplayResult
 from serinus.wiring.project import open_project
 
@@ -55,6 +60,13 @@ _COLUMNS = (
 _FIRST_YEAR, _YEAR_AFTER = 1970, 2200
 COLLECTOR = "http://127.0.0.1:8090"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIGURES = (
+    Column("kpi", (), folds=True),
+    Column("estimate", (), right=True),
+    Column("95 % interval", (), right=True),
+    Column("requests", (), goes=1, right=True),
+    Column("entities", (), goes=2, right=True),
+)
 outcomes_app = typer.Typer(no_args_is_help=True)
 
 
@@ -180,17 +192,23 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
 def kpis(
     problem: str,
     as_of: Annotated[str, typer.Option(help="Close what is due at this event time; now when not given.")] = "",
+    since: Annotated[str, typer.Option(help="Requests from this event time on; all when not given.")] = "",
+    by: Annotated[list[By] | None, typer.Option(help="Divide further: by step of a rollout, by day (UTC).")] = None,
     as_json: Json = False,
 ) -> None:
-    """KPIs of everything that the service answered and that has closed."""
+    """KPIs of all answers that have closed, each revision, arm and role (primary, shadow, forced) for itself."""
     from serinus.replay.report import kpi_figures
     from serinus.wiring.evidence import reduce_now
+    from serinus.wiring.services import rollouts
 
     project = open_project()
     card = project.problem(problem).card
     now = _moment(as_of) if as_of else datetime.now(UTC)
+    first = _moment(since).timestamp() if since else float("-inf")
     counters, rows = reduce_now(project, card, now)
-    figures = kpi_figures(card, rows)
+    rows = {window: table.filter(pc.greater_equal(table["as_of"], first)) for window, table in rows.items()}
+    store = rollouts(project, problem)
+    figures = kpi_figures(card, rows, [(store.spec(name), store.state(name)) for name in store.names()], by or ())
     if as_json:
         show_json({"kpis": [one.model_dump() for one in figures], "counters": counters.model_dump()})
         return
@@ -235,16 +253,27 @@ def _show_counters(counters: dict[str, int]) -> None:
 
 
 def _show_figures(title: str, figures: tuple[Figure, ...]) -> None:
-    rows = [
-        (one.name, _number(one.estimate), f"{_number(one.low)} to {_number(one.high)}", one.requests, one.clusters)
-        for one in figures
-    ]
-    right = ("estimate", "95 % interval", "requests", "entities")
-    show_table(title, ("name", *right), rows, right=right)
+    """A table a division."""
+    out.print(f"[bold]{escape(title)}[/]")
+    for division, found in groupby(figures, key=_division):
+        if division:
+            out.print(division)
+        out.print(columns(_FIGURES, [_figure(one) for one in found]))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _division(one: Figure) -> str:
+    named = " ".join((one.revision, "" if one.arm == ALONE else one.arm, "" if one.role == "primary" else one.role))
+    where = (f"step {one.step}" if one.step else "", one.day)
+    return ", ".join(filter(None, (" ".join(named.split()), *where)))
+
+
+def _figure(one: Figure) -> tuple[str, ...]:
+    interval = "" if one.estimate is None else f"{_number(one.low, '-∞')} to {_number(one.high, '∞')}"
+    return one.name, _number(one.estimate), interval, f"{one.requests:,}", f"{one.clusters:,}"
+
+
+def _number(value: float | None, none: str = "-") -> str:
+    return none if value is None else f"{value:.4g}"
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any fact

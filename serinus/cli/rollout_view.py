@@ -27,7 +27,7 @@ from serinus.rollout.service import ServiceView
 
 # Units that each KPI is expected to take in a stage, by the plan.
 Expected = Mapping[Stage, Mapping[str, int]]
-_WIDTH = 27
+_WIDTH = 21
 
 
 def service(view: ServiceView, spec: RolloutSpec | None, expected: Expected) -> RenderableType:
@@ -165,9 +165,9 @@ def _row(one: KpiFigures, state: RolloutState, expected: int | None) -> tuple[Te
         change(one.margin),
         _said(one.said),
         (f"{one.units:,}" if one.units else "") + (f" of {expected:,}" if expected is not None else ""),
-        f"{one.requests:,}",
-        one.role,
         interval_bar(one.low, one.estimate, one.high, one.harm, one.margin),
+        one.role,
+        f"{one.requests:,}" if one.requests else "",
     )
 
 
@@ -181,9 +181,9 @@ def _late(one: Reading) -> tuple[Text | str, ...]:
         "",
         Text("late harm", style="red"),
         f"{units:,}" if units else "",
-        f"{requests:,}",
-        one.role,
         interval_bar(one.low, one.estimate, one.high, one.boundary),
+        one.role,
+        f"{requests:,}",
     )
 
 
@@ -208,9 +208,9 @@ _KPIS = (
     Column("passes at", (), right=True),
     Column("says", ()),
     Column("units", (), goes=2, right=True),
-    Column("requests", (), goes=3, right=True),
+    Column(f"-30 %{'0':^{_WIDTH - 10}}+30 %", (), goes=3),
     Column("role", (), goes=4),
-    Column(f"-30 %{'0':^17}+30 %", (), goes=5),
+    Column("requests", (), goes=5, right=True),
 )
 _PLAN = (
     Column("step", ()),

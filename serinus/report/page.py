@@ -92,9 +92,10 @@ def _replay(run: RunRecord) -> dict[str, Any] | None:
     if not result.get("kpis"):
         return None
     hits = [dict(one, name="the service") for one in result["kpis"] if one["formula"] == "hits_at_k"]
+    several = len({_division(one) for one in result["kpis"]}) > 1
     return {
         "result": result,
-        "kpis": [_figure(one) for one in result["kpis"]],
+        "kpis": [_figure(one, of=_division(one) if several else "") for one in result["kpis"]],
         "baselines": [_figure(one) for one in (*hits, *result["baselines"])],
         "stages": bars(
             "Mean time of a request by stage, ms",
@@ -107,9 +108,21 @@ def _replay(run: RunRecord) -> dict[str, Any] | None:
     }
 
 
-def _figure(one: Mapping[str, Any]) -> dict[str, str]:
-    numbers = {key: "" if one[key] is None else f"{one[key]:.4g}" for key in ("estimate", "low", "high")}
-    return {"name": one["name"], "requests": f"{one['requests']:,}", "clusters": f"{one['clusters']:,}", **numbers}
+def _division(one: Mapping[str, Any]) -> str:
+    """Of which answers a figure is."""
+    return " ".join(filter(None, (one.get(name, "") for name in ("revision", "arm", "role"))))
+
+
+def _figure(one: Mapping[str, Any], of: str = "") -> dict[str, str]:
+    """Its numbers as text; a bound without an end is infinite."""
+    ends = {"estimate": "", "low": "−∞", "high": "∞"}
+    numbers = {key: none if one[key] is None else f"{one[key]:.4g}" for key, none in ends.items()}
+    return {
+        "name": f"{one['name']} ({of})" if of else one["name"],
+        "requests": f"{one['requests']:,}",
+        "clusters": f"{one['clusters']:,}",
+        **numbers,
+    }
 
 
 def _contracts(run: RunRecord) -> list[dict[str, Any]]:

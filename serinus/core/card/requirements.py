@@ -56,6 +56,18 @@ class Kpi(CardPart):
         return self.formula in ("error_rate", "latency_slo", "cold_start_share")
 
     @property
+    def is_share(self) -> bool:
+        """Whether each request has it or has it not."""
+        return self.formula in (
+            "top_1", "any_hit_at_k", "conversion", "return_within", "error_rate", "latency_slo", "cold_start_share"
+        )  # fmt: skip
+
+    @property
+    def least_effect(self) -> float:
+        """The greatest loss there can be, relative to what is: all of it, but of amounts, which refunds can turn."""
+        return float("-inf") if self.formula == "revenue" else -1.0
+
+    @property
     def counted(self) -> bool:
         """Judged by counts of incidents, not by means."""
         return self.formula in ("error_rate", "latency_slo")

@@ -229,11 +229,11 @@ def figures_of(spec: RolloutSpec, state: RolloutState) -> tuple[KpiFigures, ...]
     if stage is None:
         return ()
     found = state.readings.get(stage, {})
-    names = [kpi.name for role in _ROLES for kpi in spec.kpis if kpi.role == role and kpi.name in found]
-    return tuple(_kpi(state, stage, found[name]) for name in names)
+    shown = [kpi for role in _ROLES for kpi in spec.kpis if kpi.role == role and kpi.name in found]
+    return tuple(_kpi(state, stage, found[kpi.name], least=kpi.least_effect) for kpi in shown)
 
 
-def _kpi(state: RolloutState, stage: Stage, reading: Reading) -> KpiFigures:
+def _kpi(state: RolloutState, stage: Stage, reading: Reading, *, least: float) -> KpiFigures:
     harm = None if reading.role == "report" else reading.boundary
     margin = None if reading.role == "report" else reading.margin
     other = margin if reading.role == "goal" else harm
@@ -241,7 +241,7 @@ def _kpi(state: RolloutState, stage: Stage, reading: Reading) -> KpiFigures:
         name=reading.kpi,
         role=reading.role,
         estimate=reading.estimate,
-        low=reading.low,
+        low=None if reading.low is None else max(reading.low, least),
         high=reading.high,
         boundary={Phase.ROLLED_BACK: harm, Phase.PROMOTED: margin}.get(state.phase, other),
         direction=reading.direction,

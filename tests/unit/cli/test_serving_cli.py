@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -178,6 +179,33 @@ def test_kpis_close_at_the_time_that_is_asked_for(logged: Path) -> None:
     assert figures["log_loss"]["requests"] == 2
     assert figures["log_loss"]["estimate"] == pytest.approx((1.3862943611 + 0.2876820724) / 2)
     assert run("kpis", "renewal", "--as-of", "soon").exit_code == 2
+
+
+def test_kpis_of_two_revisions_are_never_in_one_figure(logged: Path) -> None:
+    other = replace(
+        _exposure(3), revision="renewal-v2-ffffff", id=exposure_id("r3", "renewal-v2-ffffff"), error="BundleError",
+        as_of=START + DAY, at=START + DAY,
+    )  # fmt: skip
+    event_log(open_project(), "renewal").append(Stream.EXPOSURES, [other])
+    asked = ("kpis", "renewal", "--as-of", "2025-03-01")
+    found = json.loads(run(*asked, "--json").stdout)["kpis"]
+    errors = {one["revision"]: one for one in found if one["name"] == "error_rate"}
+    assert {name: one["estimate"] for name, one in errors.items()} == {
+        "renewal-v2-aaaaaa": 0.0,
+        "renewal-v2-ffffff": 1.0,
+    }
+    for one in errors.values():
+        assert one["low"] < one["high"]
+        assert (one["arm"], one["role"]) == ("alone", "primary")
+    shown = run(*asked).stdout
+    assert "renewal-v2-aaaaaa\n" in shown
+    assert "renewal-v2-ffffff\n" in shown
+    assert "0 to 0 " not in shown
+    by_day = json.loads(run(*asked, "--by", "day", "--json").stdout)["kpis"]
+    assert {one["day"] for one in by_day} == {"2025-01-03", "2025-01-04"}
+    (late,) = json.loads(run(*asked, "--since", "2025-01-04", "--json").stdout)["kpis"][:1]
+    assert late["revision"] == "renewal-v2-ffffff"
+    assert run(*asked, "--by", "weather").exit_code == 2
 
 
 class Versions:
