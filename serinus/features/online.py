@@ -22,6 +22,7 @@ import numpy as np
 from serinus.core.errors import Unavailable
 from serinus.features.batch import Column, Ragged, Side
 from serinus.features.clock import lookup_time
+from serinus.features.keys import key_of
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.value_proto import decode, decode_fixed
 
@@ -176,8 +177,8 @@ def entity_key(view: ViewInfo, value: str) -> bytes | None:
         data = value.encode()
     else:
         try:
-            data = struct.pack("<q" if view.key_type == "INT64" else "<i", int(value))
-        except (ValueError, struct.error):
+            data = struct.pack("<q" if view.key_type == "INT64" else "<i", key_of(view.key_type, value))
+        except ValueError:
             return None
     head = struct.pack("<III", 1, _KEY_TYPES["STRING"], len(name)) + name
     return head + struct.pack("<II", kind, len(data)) + data
