@@ -116,7 +116,8 @@ def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
     said = [f"bucket {flags['bucket']}"] + (["cold start: defaults were used"] if flags["cold_start"] else [])
     if flags.get("unknown_items"):
         said.append(f"unknown items: {', '.join(flags['unknown_items'])}")
-    said += [f"{view}: {count} without a row" for view, count in flags.get("defaulted", {}).items()]
+    for what, count in flags.get("defaulted", {}).items():
+        said.append(f"{what} was not sent" if what.startswith("context.") else f"{what}: {count} without a row")
     title = f"{problem}, {entity}: version {answer['model_version']} ({answer['revision']})"
     if "items" in answer:
         rows = [(place, one["item"], f"{one['probability']:.4f}") for place, one in enumerate(answer["items"], 1)]

@@ -119,6 +119,9 @@ class DataPlane:
                     self._metrics.lookups.labels(view, shown).inc(states.count(state))
                 bad = len(states) - states.count("found")
                 defaulted |= {view: bad} if bad else {}
+        for name, given in admitted.context.items():
+            self._metrics.context.labels(name, "missing" if given is None else "given").inc()
+            defaulted |= {f"context.{name}": 1} if given is None else {}
         entity, item = self.bundle.manifest.entity, self.bundle.manifest.item
         cold = not _known(found, entity)[0]
         unknown: tuple[str, ...] = ()

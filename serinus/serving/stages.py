@@ -118,8 +118,9 @@ class LookedUp:
 
     @property
     def lookups(self) -> int:
-        """Ids times views."""
-        return sum(len(states) for side in self.sides.values() for states in side.status.values())
+        """Ids times views, and the values of the context: whatever could have been missing."""
+        rows = sum(len(states) for side in self.sides.values() for states in side.status.values())
+        return rows + len(self.batch.context)
 
 
 class FeatureLookup:

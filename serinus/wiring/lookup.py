@@ -23,11 +23,13 @@ from serinus.wiring.project import Project
 
 # A person waits longer than a request may.
 PATIENCE_SECONDS = 5.0
+# A row that is unfit was read: what of it a model cannot take is missing.
+_READ = ("found", "unfit")
 
 
 @dataclass(frozen=True)
 class FoundValue:
-    """One feature of one row; `value` is None unless `status` is found."""
+    """One feature of one row; `value` is None unless `status` is found or unfit."""
 
     view: str
     feature: str
@@ -108,7 +110,7 @@ def _row(kind: str, position: int, lookup: Lookup, service: ServiceInfo) -> Foun
         time = None if np.isnan(event) else datetime.fromtimestamp(event, UTC).isoformat(timespec="seconds")
         for feature in view.features:
             stored = _value(lookup.side.columns[f"{view.name}:{feature.name}"], position, feature.type)
-            values.append(FoundValue(view.name, feature.name, stored if status == "found" else None, status, time))
+            values.append(FoundValue(view.name, feature.name, stored if status in _READ else None, status, time))
     known = any(states[position] != "missing" for states in lookup.status.values())
     return Found(kind, str(lookup.side.ids[position]), known, tuple(values))
 
