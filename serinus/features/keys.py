@@ -5,7 +5,7 @@ Invariant: an id that passes is the only spelling of its key, so key, bucket, un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,11 @@ def key_of(kind: str, value: object) -> str | int:
     """The key of an id in a view of this key type. Raises `ValueError` with the form that it should have."""
     text = written_id(value)
     return text if kind == TEXT else whole_id(text, _BITS[kind])
+
+
+def wrong_keys(kind: str, values: Iterable[object]) -> dict[str, str]:
+    """The distinct values that are no key of this type, as text, with what is wrong; tables hold fewer than rows."""
+    return {f"{one!r:.60}": fault for one in dict.fromkeys(values) if (fault := fault_of(kind, one))}
 
 
 def fault_of(kind: str, value: object) -> str:
