@@ -30,6 +30,7 @@ from serinus.cli import rollout_view
 from serinus.cli.fitted import Column, columns
 from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
+from serinus.client.written import in_range, moment
 from serinus.core.errors import Unavailable, UsageError
 from serinus.evidence.divisions import ALONE, By
 from serinus.replay.report import Figure, ReplayResult
@@ -303,9 +304,9 @@ def _no_number(name: str) -> None:
 
 def _moment(text: str) -> datetime:
     try:
-        found = datetime.fromisoformat(text)
+        found = moment(text)
     except ValueError as fault:
         raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
-    if not _FIRST_YEAR <= found.year < _YEAR_AFTER:
+    if not in_range(found):
         raise UsageError(f"{text} is not a time of events", hint=f"years {_FIRST_YEAR} to {_YEAR_AFTER - 1} are")
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found

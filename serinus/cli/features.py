@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from serinus.cli.output import command, out, show_json, show_table
+from serinus.client.written import moment
 from serinus.core.errors import UsageError
 from serinus.wiring.lookup import Asked, Found, look_up
 from serinus.wiring.project import open_project
@@ -113,8 +114,9 @@ def _options(arguments: list[str]) -> dict[str, str]:
 
 
 def _moment(text: str) -> datetime:
+    """In UTC, without a zone."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
+        return moment(text).replace(tzinfo=None)
     except ValueError as fault:
         raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated, Any
@@ -9,15 +10,18 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, command, err, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable, bucket_of
+from serinus.client.written import number
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
+from serinus.features.keys import fault_of
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, choose, predictor_command, service_of, settings_of
+from serinus.wiring.serving import Wish, choose, id_kinds, predictor_command, service_of, settings_of
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Endpoint = Annotated[str, typer.Option(help="Address of the predictor, or of the gateway before it.")]
 HERE = "http://127.0.0.1:8080"
+IDS = "the written form of an id: docs/concepts/inputs.md"
 
 
 @command
@@ -76,7 +80,10 @@ def predict(
 @command
 def bucket(problem: str, unit: str, as_json: Json = False) -> None:
     """The bucket of a unit: what a caller sends as x-serinus-bucket."""
-    service = service_of(open_project(), problem)
+    project = open_project()
+    service, fault = service_of(project, problem), fault_of(id_kinds(project, problem).unit, unit)
+    if fault:
+        raise UsageError(f"{unit!r} is no id of a unit of {problem}", cause=fault, hint=IDS)
     found = bucket_of(service.salt, unit)
     if as_json:
         show_json({"unit": unit, "bucket": f"{found:03d}", "salt": service.salt})
@@ -87,8 +94,8 @@ def bucket(problem: str, unit: str, as_json: Json = False) -> None:
 
 def _context(given: list[str]) -> dict[str, float]:
     try:
-        return {name: finite(float(value)) for name, _, value in (one.partition("=") for one in given)}
-    except (ValueError, typer.BadParameter) as fault:
+        return {name: number(json.loads(value)) for name, _, value in (one.partition("=") for one in given)}
+    except ValueError as fault:
         raise UsageError(
             "a value of the context is NAME=NUMBER", cause=str(fault), hint="--context amount=12.5"
         ) from fault
@@ -109,7 +116,8 @@ def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
     said = [f"bucket {flags['bucket']}"] + (["cold start: defaults were used"] if flags["cold_start"] else [])
     if flags.get("unknown_items"):
         said.append(f"unknown items: {', '.join(flags['unknown_items'])}")
-    said += [f"{view}: {count} without a row" for view, count in flags.get("defaulted", {}).items()]
+    for what, count in flags.get("defaulted", {}).items():
+        said.append(f"{what} was not sent" if what.startswith("context.") else f"{what}: {count} without a row")
     title = f"{problem}, {entity}: version {answer['model_version']} ({answer['revision']})"
     if "items" in answer:
         rows = [(place, one["item"], f"{one['probability']:.4f}") for place, one in enumerate(answer["items"], 1)]

@@ -3,6 +3,7 @@
 from serinus.client.bucket import BUCKETS, bucket_header, bucket_of
 from serinus.client.client import Client, Refused, Unreachable
 from serinus.client.routes import RoutedClient, RouteFile, RouteTable
+from serinus.client.written import written_id
 
 __all__ = [
     "BUCKETS",
@@ -14,4 +15,5 @@ __all__ = [
     "Unreachable",
     "bucket_header",
     "bucket_of",
+    "written_id",
 ]

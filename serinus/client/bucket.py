@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from serinus.client.written import written_id
+
 BUCKETS = 1000
 HEADER = "x-serinus-bucket"
 # Forces an arm, for tests: such a request is answered and never judged (D3).
@@ -15,15 +17,17 @@ ARM_HEADER = "x-serinus-arm"
 _BYTES = 7
 
 
-def bucket_of(salt: str, unit: str) -> int:
+def bucket_of(salt: str, unit: str | int) -> int:
     """0 to 999: BLAKE2b (7 bytes, big-endian) of salt and unit, modulo 1000.
 
+    Raises `ValueError` for a unit that is not in its written form (the empty one is that of the salt alone).
     In a shell: `echo $((0x$(printf '%s%s' "$salt" "$unit" | b2sum -l 56 | cut -c1-14) % 1000))`.
     """
-    digest = blake2b(f"{salt}{unit}".encode(), digest_size=_BYTES).digest()
+    written = written_id(unit) if unit != "" else ""
+    digest = blake2b(f"{salt}{written}".encode(), digest_size=_BYTES).digest()
     return int.from_bytes(digest, "big") % BUCKETS
 
 
-def bucket_header(salt: str, unit: str) -> dict[str, str]:
-    """The header by which a route keeps this unit on one arm: three digits."""
+def bucket_header(salt: str, unit: str | int) -> dict[str, str]:
+    """The header by which a route keeps this unit on one arm: three digits. Raises `ValueError` like `bucket_of`."""
     return {HEADER: f"{bucket_of(salt, unit):03d}"}

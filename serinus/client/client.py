@@ -15,9 +15,12 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from serinus.client.bucket import ARM_HEADER, bucket_header
+from serinus.client.written import written_id
 
 _RETRIED = (429, 502, 503, 504)
+_JOINED_BY = ("request_id", "unit", "item")
 Pause = Callable[[float], None]
+Id = str | int
 
 
 class Refused(Exception):
@@ -54,10 +57,10 @@ class Client:
 
     def predict(
         self,
-        entity: str,
-        items: Sequence[str] = (),
+        entity: Id,
+        items: Sequence[Id] = (),
         *,
-        unit: str = "",
+        unit: Id = "",
         context: Mapping[str, object] | None = None,
         request_id: str = "",
         as_of: str = "",
@@ -65,10 +68,13 @@ class Client:
     ) -> dict[str, Any]:
         """The ranked items (or the probability) for an entity. `unit` is who is assigned; the entity when not given.
 
-        `arm` forces an arm, for tests: such requests are answered and never judged. Raises `Refused`, `Unreachable`.
+        Ids are text or whole numbers, in their written form (`serinus.client.written`). `arm` forces an arm, for tests:
+        such requests are answered and never judged. Raises `Refused`, `Unreachable`, and `ValueError` for what is no
+        id or no JSON.
         """
+        entity, unit = written_id(entity), "" if unit == "" else written_id(unit)
         instance: dict[str, Any] = {"entity": entity, "request_id": request_id or uuid.uuid4().hex}
-        instance |= {"items": list(items)} if items else {}
+        instance |= {"items": [written_id(item) for item in items]} if items else {}
         instance |= {"context": dict(context)} if context else {}
         instance |= {key: value for key, value in (("unit", unit), ("as_of", as_of)) if value}
         headers = bucket_header(self._salt, unit or entity) if self._salt else {}
@@ -80,9 +86,10 @@ class Client:
     def send_outcomes(self, outcomes: Sequence[Mapping[str, object]]) -> int:
         """Reports outcomes to a collector; the number it had not seen. Sending again is harmless.
 
-        Each has `id`, `name`, `as_of` and one of `request_id` and `unit`; `item` and `value` where they apply.
+        Each has `id`, `name`, `as_of` and one of `request_id` and `unit`; `item` and `value` where they apply. Raises
+        `Refused`, `Unreachable`, and `ValueError` for what is no id.
         """
-        answer = self._post("/v1/outcomes", {"outcomes": [dict(one) for one in outcomes]}, {})
+        answer = self._post("/v1/outcomes", {"outcomes": [_joined(one) for one in outcomes]}, {})
         return int(answer["accepted"])
 
     def close(self) -> None:
@@ -98,7 +105,7 @@ class Client:
         self.close()
 
     def _post(self, path: str, document: object, headers: Mapping[str, str]) -> dict[str, Any]:
-        body = json.dumps(document).encode()
+        body = json.dumps(document, allow_nan=False).encode()
         fault = ""
         for attempt in range(self._tries):
             if attempt:
@@ -127,6 +134,14 @@ class Client:
     def _connect(self) -> HTTPConnection:
         kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
         return kind(self._url.hostname or "", self._url.port, timeout=self._timeout)
+
+
+def _joined(outcome: Mapping[str, object]) -> dict[str, object]:
+    """The outcome with the ids by which it finds its request in their written form."""
+    return {
+        name: written_id(value) if name in _JOINED_BY and value is not None else value
+        for name, value in outcome.items()
+    }
 
 
 def _split(endpoint: str) -> SplitResult:

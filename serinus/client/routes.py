@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from serinus.client.bucket import bucket_of
-from serinus.client.client import Client, Refused, Unreachable
+from serinus.client.client import Client, Id, Refused, Unreachable
 
 STABLE, CANARY = "stable", "canary"
 MOST_MIRRORED = 256
@@ -86,10 +86,10 @@ class RoutedClient:
 
     def predict(
         self,
-        entity: str,
-        items: Sequence[str] = (),
+        entity: Id,
+        items: Sequence[Id] = (),
         *,
-        unit: str = "",
+        unit: Id = "",
         arm: str = "",
         **rest: Any,  # noqa: ANN401 - passed on
     ) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class RoutedClient:
         All tries and the copy have one request id, so whatever an arm logged of them belongs together.
         """
         table = self._routes.table()
-        bucket = bucket_of(table.salt, unit or entity)
+        bucket = bucket_of(table.salt, entity if unit == "" else unit)
         chosen = table.arm(bucket, arm)
         asked = {"unit": unit, "arm": arm, **rest, "request_id": rest.get("request_id") or uuid.uuid4().hex}
         try:
@@ -137,7 +137,7 @@ class RoutedClient:
             self._copies[address].predict(entity, items, **asked)
 
 
-_Job = tuple[RouteTable, str, Sequence[str], Mapping[str, Any]]
+_Job = tuple[RouteTable, Id, Sequence[Id], Mapping[str, Any]]
 
 
 class _Mirror:

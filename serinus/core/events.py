@@ -33,7 +33,8 @@ class Exposure:
     """One answered request. `id` is `exposure_id(request_id, revision)`, so a retried request counts once an arm.
 
     `arm` is the arm that the caller forced, else empty; `items` how many were ranked (1 for kind scoring); `defaulted`
-    how many lookups were missing, expired or unavailable, of `lookups`; `error` the type of a failure, else empty.
+    how many of `lookups` were missing, expired, unfit or unavailable, values that the caller left out among them;
+    `error` the type of a failure, else empty.
     `covariates` are the card's, in order: what was stored of the entity before this request, so no arm can move them.
     `sequence` counts the rows of a `writer` from 0 without a gap, so what a kill lost can be counted.
     """

@@ -7,9 +7,9 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from socket import socket
 from typing import Any
 
@@ -25,17 +25,23 @@ from serinus.core.errors import Unavailable
 from serinus.evidence.drain import Drain
 from serinus.evidence.intake import Accepted, Batch, Intake, Overloaded
 from serinus.evidence.log import EventLog
+from serinus.features.keys import IdKinds
 
 MOST_BYTES = 2 << 20
+MOST_FAULTS = 50
 RETRY_AFTER = "1"
 _log = logging.getLogger("serinus.collector")
 
 
 @dataclass(frozen=True)
 class CollectorSettings:
-    """`accept_event_time`: an outcome arrives when it happened, as in a replay, instead of now."""
+    """`accept_event_time`: an outcome arrives when it happened, as in a replay, instead of now.
+
+    `kinds`: the key types of units and items.
+    """
 
     accept_event_time: bool = False
+    kinds: IdKinds = field(default_factory=IdKinds)
     most_waiting: int = 50_000
     now: Callable[[], float] = time.time
 
@@ -72,9 +78,10 @@ class _Metrics:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, headline: str, field: str, problem: str) -> None:
+    def __init__(self, status: int, headline: str, faults: Mapping[str, str]) -> None:
         super().__init__(headline)
-        self.status, self.fields = status, [{"field": field, "problem": problem}]
+        self.status = status
+        self.fields = [{"field": path, "problem": problem} for path, problem in list(faults.items())[:MOST_FAULTS]]
 
 
 def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Drain | None = None) -> FastAPI:
@@ -126,6 +133,9 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Dr
 async def _answer(request: Request, intake: Intake, settings: CollectorSettings, metrics: _Metrics) -> Response:
     try:
         batch = _parsed(await _body(request))
+        wrong = batch.wrong_ids(settings.kinds)
+        if wrong:
+            raise _Refused(400, "the outcomes are not valid", wrong)
         now = settings.now()
         rows = [one.row(one.moment() if settings.accept_event_time else now) for one in batch.outcomes]
         accepted = await intake.take(rows)
@@ -148,7 +158,7 @@ def _parsed(body: bytes) -> Batch:
     try:
         return Batch.model_validate_json(body)
     except RecursionError as fault:
-        raise _Refused(400, "the body is nested too deeply", "body", "too deep") from fault
+        raise _Refused(400, "the body is nested too deeply", {"body": "too deep"}) from fault
 
 
 async def _body(request: Request) -> bytes:
@@ -157,19 +167,19 @@ async def _body(request: Request) -> bytes:
     if kind.strip() != "application/json" or (
         "charset" in rest and not any(one in rest for one in ("utf-8", "utf8", "us-ascii"))
     ):
-        raise _Refused(415, "the content type is not JSON", "content-type", "send application/json in UTF-8")
+        raise _Refused(415, "the content type is not JSON", {"content-type": "send application/json in UTF-8"})
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise _Refused(413, "the body is too large", "body", f"at most {MOST_BYTES} bytes")
+            raise _Refused(413, "the body is too large", {"body": f"at most {MOST_BYTES} bytes"})
         parts.append(part)
     return b"".join(parts)
 
 
 def _faults(fault: ValidationError) -> list[dict[str, str]]:
     found = []
-    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:50]:
+    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:MOST_FAULTS]:
         path = ""
         for part in error["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)

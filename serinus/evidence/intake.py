@@ -11,20 +11,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from serinus.client import written
+from serinus.client.written import MOST_CHARACTERS, OUT_OF_RANGE, in_range, written_id
 from serinus.core.errors import Unavailable
 from serinus.core.events import Outcome, Stream
 from serinus.core.ports import EventSink
+from serinus.features.keys import IdKinds, fault_of
 
 MOST_OUTCOMES = 1_000
 REFUSED_SECONDS = 10.0
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# By these an outcome finds its request: in the form in which the predictor took them.
+JoinedBy = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), BeforeValidator(written_id)]
 
 
 class OutcomeIn(BaseModel):
@@ -34,11 +38,11 @@ class OutcomeIn(BaseModel):
 
     id: Annotated[Id, Field(description="unique; sending it again changes nothing")]
     name: Annotated[Id, Field(description="what happened, as the card names it")]
-    request_id: Annotated[Id | None, Field(description="the request that it answers")] = None
-    unit: Annotated[Id | None, Field(description="who did it; needed where no request is named")] = None
-    item: Id | None = None
+    request_id: Annotated[JoinedBy | None, Field(description="the request that it answers")] = None
+    unit: Annotated[JoinedBy | None, Field(description="who did it; needed where no request is named")] = None
+    item: JoinedBy | None = None
     value: Annotated[float, Field(allow_inf_nan=False, description="what it was worth")] = 0.0
-    as_of: Annotated[datetime, Field(description="when it happened")]
+    as_of: Annotated[datetime, BeforeValidator(written.moment), Field(description="when it happened")]
 
     @model_validator(mode="after")
     def _attributable(self) -> OutcomeIn:
@@ -49,13 +53,9 @@ class OutcomeIn(BaseModel):
 
     def moment(self) -> float:
         """Epoch seconds. Raises `ValueError` outside 1970 to 2199."""
-        try:
-            found = self.as_of.replace(tzinfo=UTC) if self.as_of.tzinfo is None else self.as_of.astimezone(UTC)
-        except OverflowError:
-            found = _LAST
-        if not _FIRST <= found < _LAST:
-            raise ValueError("as_of must lie between 1970 and 2199")
-        return found.timestamp()
+        if not in_range(self.as_of):
+            raise ValueError(f"as_of {OUT_OF_RANGE}")
+        return self.as_of.timestamp()
 
     def row(self, at: float) -> Outcome:
         """The row of the event log."""
@@ -77,6 +77,16 @@ class Batch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcomes: Annotated[tuple[OutcomeIn, ...], Field(min_length=1, max_length=MOST_OUTCOMES)]
+
+    def wrong_ids(self, kinds: IdKinds) -> dict[str, str]:
+        """Units and items in another form than the keys that they name, by field: they would join nothing."""
+        named = [
+            (f"outcomes[{place}].{field}", kind, given)
+            for place, one in enumerate(self.outcomes)
+            for field, kind, given in (("unit", kinds.unit, one.unit), ("item", kinds.item, one.item))
+            if given is not None
+        ]
+        return {path: fault for path, kind, given in named if (fault := fault_of(kind, given))}
 
 
 class Accepted(BaseModel):

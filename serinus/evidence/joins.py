@@ -23,12 +23,14 @@ KEPT = (
     "id", "request_id", "revision", "version", "arm", "entity", "unit", "bucket", "bucket_check", "at", "as_of",
     "cold_start", "latency_ms", "error", "covariates",
 )  # fmt: skip
-OPEN = (*KEPT, "items_shown", "probabilities", "closed_groups")
+# What KPIs are made of is kept until the last one closes, and is no part of their rows.
+JOINED = (*KEPT, "defaulted")
+OPEN = (*JOINED, "items_shown", "probabilities", "closed_groups")
 LISTS = {"items_shown": pa.list_(pa.string()), "probabilities": pa.list_(pa.float64())}
 
-EXPOSURE_TYPES = {name: pa.string() for name in KEPT} | {
+EXPOSURE_TYPES = {name: pa.string() for name in JOINED} | {
     "bucket": pa.int64(), "at": pa.float64(), "as_of": pa.float64(), "cold_start": pa.bool_(),
-    "latency_ms": pa.float64(), "covariates": pa.list_(pa.float64()),
+    "latency_ms": pa.float64(), "covariates": pa.list_(pa.float64()), "defaulted": pa.int64(),
 }  # fmt: skip
 OUTCOME_TYPES = {
     "id": pa.string(), "name": pa.string(), "request_id": pa.string(), "unit": pa.string(), "item": pa.string(),
@@ -114,7 +116,7 @@ class ScoresInStep:
                 taken = self._held[source].take(at).combine_chunks()
                 lists[name] = pc.fill_null(taken, pa.scalar([], type=LISTS[name])) if taken.null_count else taken
             self._held = self._held.filter(pc.invert(pc.is_in(self._held["id"], value_set=exposures["id"])))
-        table = exposures.select(list(KEPT))
+        table = exposures.select(list(JOINED))
         for name, one in lists.items():
             table = table.append_column(name, one.cast(LISTS[name]))
         return table.append_column("closed_groups", pa.array(np.zeros(len(table), dtype=np.int64)))

@@ -130,7 +130,7 @@ class KpiReducer:
         if state.open_file:
             for held in self._folder.parts(state.open_file, CHUNK_ROWS):
                 run.seen.update(map(hash, held["id"].to_pylist()))
-                yield held
+                yield _with_defaulted(held)
         known = Known(self._folder, state)
         for table in self._gathered(segments):
             _count_written(run.writers, table)
@@ -272,6 +272,13 @@ def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.int64]:
 def _read_before(segment: Segment, consumed: set[str]) -> bool:
     """By its own name, or as what it was compacted from."""
     return segment.name in consumed or bool(segment.inputs and consumed.issuperset(segment.inputs))
+
+
+def _with_defaulted(held: pa.Table) -> pa.Table:
+    """Rows that were left open before it was kept: nothing is known to have been missing."""
+    if "defaulted" in held.column_names:
+        return held
+    return held.append_column("defaulted", pa.array(np.zeros(len(held), dtype=np.int64)))
 
 
 def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -130,4 +130,13 @@ def _cold(_: Kpi, exposures: pa.Table) -> Floats:
     return np.asarray(exposures["cold_start"].to_numpy(), dtype=np.float64)
 
 
-_OF_EXPOSURE = {"error_rate": _failed, "latency_slo": _slow, "cold_start_share": _cold}
+def _defaulted(_: Kpi, exposures: pa.Table) -> Floats:
+    return np.asarray(column(exposures, "defaulted") > 0, dtype=np.float64)
+
+
+_OF_EXPOSURE = {
+    "error_rate": _failed,
+    "latency_slo": _slow,
+    "cold_start_share": _cold,
+    "defaulted_share": _defaulted,
+}

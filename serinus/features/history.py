@@ -50,13 +50,13 @@ class HistoryIndex:
         return sums[self.entity_row]
 
     def latest(self, times: Floats) -> Floats:
-        """The largest of `times` over each row's matches; NaN where nothing matches."""
+        """The largest of `times` over each row's matches; NaN where none is known, or nothing matches."""
         out = np.full(len(self.start), np.nan)
         hit = self.stop > self.start
         if hit.any():
             spans = np.stack([self.start[hit], self.stop[hit]], axis=1).ravel()
             padded = np.append(times[self.order], -np.inf)
-            out[hit] = np.maximum.reduceat(padded, spans)[::2]
+            out[hit] = np.fmax.reduceat(padded, spans)[::2]
         return out
 
 

@@ -22,10 +22,13 @@ import numpy as np
 from serinus.core.errors import Unavailable
 from serinus.features.batch import Column, Ragged, Side
 from serinus.features.clock import lookup_time
+from serinus.features.fitting import fitted
+from serinus.features.keys import key_of
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.value_proto import decode, decode_fixed
 
-Status = Literal["found", "missing", "expired"]
+# Unfit: found, with a number that no model input can hold, which is therefore missing.
+Status = Literal["found", "missing", "expired", "unfit"]
 _KEY_TYPES = {"STRING": 2, "INT32": 3, "INT64": 4}
 _MAPPED_BYTES = 1 << 30
 _CHUNK = 500
@@ -102,11 +105,15 @@ class OnlineReader:
         times: dict[str, tuple[float, ...]] = {}
         for view in self._service.of_entity(entity):
             rows = stored[view.name]
-            status[view.name] = tuple(_status(row, view, moment) for row in rows)
+            states = [_status(row, view, moment) for row in rows]
             times[view.name] = tuple(row.event_time if row else float("nan") for row in rows)
-            valid = [row if state == "found" else None for row, state in zip(rows, status[view.name], strict=True)]
+            valid = [row if state == "found" else None for row, state in zip(rows, states, strict=True)]
             for feature in view.features:
-                columns[f"{view.name}:{feature.name}"] = _column(feature, valid)
+                column, unfit = fitted(_column(feature, valid))
+                columns[f"{view.name}:{feature.name}"] = column
+                for place in np.flatnonzero(unfit) if unfit is not None else ():
+                    states[place] = "unfit"
+            status[view.name] = tuple(states)
         return Lookup(Side(np.array(list(ids), dtype=object), columns), status, times)
 
 
@@ -176,8 +183,8 @@ def entity_key(view: ViewInfo, value: str) -> bytes | None:
         data = value.encode()
     else:
         try:
-            data = struct.pack("<q" if view.key_type == "INT64" else "<i", int(value))
-        except (ValueError, struct.error):
+            data = struct.pack("<q" if view.key_type == "INT64" else "<i", key_of(view.key_type, value))
+        except ValueError:
             return None
     head = struct.pack("<III", 1, _KEY_TYPES["STRING"], len(name)) + name
     return head + struct.pack("<II", kind, len(data)) + data

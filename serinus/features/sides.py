@@ -10,14 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serinus.features.batch import Column, Floats, Objects, Ragged
+from serinus.features.fitting import fitted
 
 
 def to_column(values: pa.ChunkedArray | pa.Array) -> Column:
-    """Numbers and times (epoch seconds) as float64 with NaN, text as object with None, lists as `Ragged`."""
+    """Numbers and times (epoch seconds) as float64 with NaN, text as object with None, lists as `Ragged`.
+
+    A number that no model input can hold is missing.
+    """
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        return _ragged(array)
-    return _plain(array)
+    column = _ragged(array) if _is_list(array.type) else _plain(array)
+    return fitted(column)[0]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _ragged(array: pa.Array) -> Ragged:

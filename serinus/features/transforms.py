@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serinus.client.written import LARGEST
 from serinus.core.errors import DataError
 from serinus.features.batch import Batch, Column, Floats, Ints, Objects, Ragged
 from serinus.features.history import HistoryIndex
@@ -22,12 +23,12 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
 
 def matrix(inputs: Inputs, batch: Batch) -> Matrix:
-    """The model matrix, shape (rows, inputs), float32, every value finite."""
+    """The model matrix, shape (rows, inputs), float32, every value finite; the default for what is not in float32."""
     view = _Rows(batch)
     out = np.empty((len(batch), len(inputs)), dtype=np.float32)
     for position, one in enumerate(inputs):
         values = _EVALUATE[type(one)](one, view)
-        out[:, position] = np.where(np.isfinite(values), values, one.default)
+        out[:, position] = np.where(np.abs(values) <= LARGEST, values, one.default)
     return out
 
 
@@ -164,7 +165,7 @@ def _history(one: History, rows: _Rows) -> Floats:
     if one.measure == "days_since":
         latest = index.latest(_numbers_of(rows, one.times, one))
         return _days(rows.batch.as_of, latest, one.cap, one.scale)
-    counts = _numbers_of(rows, one.counts, one)
+    counts = np.nan_to_num(_numbers_of(rows, one.counts, one), copy=True)
     matched = index.total(counts)
     if one.measure == "share":
         return _divide(matched, index.whole(counts))

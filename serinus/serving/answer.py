@@ -11,7 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Flags:
-    """What was not as it should be. `defaulted` counts, by view, the ids whose row was missing or expired."""
+    """What was not as it should be. `defaulted` counts, by view, the ids whose row was missing, expired or unfit; and
+    `context.<name>` for each value that the caller left out. A view's name has no point.
+    """
 
     bucket: str
     cold_start: bool = False

@@ -30,6 +30,10 @@ class ServingMetrics:
         self.lookups = Counter(
             "serinus_lookups", "ids looked up, by view and status", ["view", "status"], registry=registry
         )
+        self.context = Counter(
+            "serinus_context_values", "values that requests carry, by status", ["value", "status"],
+            registry=registry,
+        )  # fmt: skip
         self.cold_starts = Counter("serinus_cold_starts", "requests of unknown entities", registry=registry)
         self.unknown_items = Counter("serinus_unknown_items", "items that no view knows", registry=registry)
         self.buckets = Counter(

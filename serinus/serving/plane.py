@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from serinus.features.keys import IdKinds
 from serinus.features.online import OnlineReader
 from serinus.model.bundle import Bundle
 from serinus.serving.answer import Answer, Flags
@@ -47,6 +48,7 @@ class DataPlane:
         *,
         accept_event_time: bool = False,
         covariates: Sequence[str] = (),
+        unit: str = "",
         alter: Callable[[Stages], Stages] = unaltered,
         now: Now = wall_clock,
         clock: Clock = time.perf_counter,
@@ -55,7 +57,8 @@ class DataPlane:
         self.identity, self.bundle = identity, bundle
         self._metrics, self._clock = metrics, clock
         self._record = Recorder(identity, log, now)
-        self._admit = Admission(manifest, identity.salt, accept_event_time, now)
+        kinds = IdKinds.of(manifest.features.definitions, manifest.entity, unit, manifest.item)
+        self._admit = Admission(manifest, identity.salt, accept_event_time, now, kinds)
         self._covariates = Covariates(covariates, manifest)
         self._stages = alter(Stages.of(bundle, reader))
         metrics.info.labels(identity.service, identity.version, identity.revision).set(1)
@@ -116,6 +119,9 @@ class DataPlane:
                     self._metrics.lookups.labels(view, shown).inc(states.count(state))
                 bad = len(states) - states.count("found")
                 defaulted |= {view: bad} if bad else {}
+        for name, given in admitted.context.items():
+            self._metrics.context.labels(name, "missing" if given is None else "given").inc()
+            defaulted |= {f"context.{name}": 1} if given is None else {}
         entity, item = self.bundle.manifest.entity, self.bundle.manifest.item
         cold = not _known(found, entity)[0]
         unknown: tuple[str, ...] = ()

@@ -1,27 +1,31 @@
 """A request as the data plane takes it, and the faults of one, told by field.
 
-Invariant: what parses is safe to look up: ids are short printable text, no number is infinite, no list is too long.
+Invariant: what parses is safe to look up: ids are in their written form, every number fits the model, no list is too
+long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serinus.client.bucket import ARM_HEADER, HEADER
+from serinus.client.written import LARGEST, MOST_CHARACTERS, moment, number, written_id
 from serinus.core.errors import UsageError
 
 MOST_ITEMS = 500
 MOST_CONTEXT = 64
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+REQUEST_ID_HEADER = "x-request-id"
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-ContextName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-ContextValue = Annotated[float, Field(allow_inf_nan=False)] | None
+# The limits of the fields are for the published schema; the validators alone decide.
+Id = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), BeforeValidator(written_id)]
+Moment = Annotated[datetime, BeforeValidator(moment)]
+ContextName = Annotated[str, Field(min_length=1, max_length=64)]
+ContextValue = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(number)] | None
 
 
 class BadRequest(UsageError):
@@ -40,7 +44,7 @@ class BadRequest(UsageError):
 class Instance(BaseModel):
     """The body of a request (D3). Whole numbers are taken as ids; times without a zone are UTC."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     entity: Annotated[Id, Field(description="who is asked about; looked up in the feature store")]
     unit: Annotated[Id | None, Field(description="who is assigned to an arm; the entity when left out")] = None
@@ -49,7 +53,7 @@ class Instance(BaseModel):
     request_id: Annotated[
         Id | None, Field(description="repeat it when retrying; else x-request-id, else a new one")
     ] = None
-    as_of: Annotated[datetime | None, Field(description="event time, only for servers started for replays")] = None
+    as_of: Annotated[Moment | None, Field(description="event time, only for servers started for replays")] = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,15 @@ class Caller:
     def of(cls, headers: Mapping[str, str] | None) -> Caller:
         """From lower-case header names."""
         found = headers or {}
-        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), found.get("x-request-id", "")[:200])
+        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), found.get(REQUEST_ID_HEADER, ""))
+
+    def fault(self) -> str:
+        """What is wrong with the request id, empty when nothing is: it is never cut, for outcomes name it whole."""
+        try:
+            # HTTP says nothing of the encoding of a header's other characters.
+            return "" if not self.request_id or written_id(self.request_id).isascii() else "must be ASCII"
+        except ValueError as fault:
+            return str(fault)
 
 
 def parse_instance(raw: object, path: str) -> Instance:
@@ -91,22 +103,11 @@ def parse_v1(payload: object) -> Instance:
     return parse_instance(instances[0], "instances[0]")
 
 
-def utc(moment: datetime, path: str) -> datetime:
-    """The moment in UTC. Raises `BadRequest` outside 1970 to 2199."""
-    try:
-        found = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        found = _LAST
-    if not _FIRST <= found < _LAST:
-        raise BadRequest("the request is not valid", {path: "must lie between 1970 and 2199"})
-    return found
-
-
 def _faults(fault: ValidationError, path: str) -> dict[str, str]:
     found = {}
     for error in fault.errors(include_url=False, include_input=False, include_context=False):
         place = path
         for part in error["loc"]:
             place += f"[{part}]" if isinstance(part, int) else f".{part}"
-        found[place[:300]] = str(error["msg"])
+        found[place[:300]] = str(error["msg"]).removeprefix("Value error, ")
     return found

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serinus.client import bucket_of
+from serinus.client.written import OUT_OF_RANGE, in_range
 from serinus.core.errors import BundleError, Unavailable
 from serinus.core.events import BucketCheck
 from serinus.features.batch import Batch
 from serinus.features.inputs import INPUTS
+from serinus.features.keys import IdKinds, fault_of
 from serinus.features.online import Lookup, OnlineReader
 from serinus.features.transforms import Matrix, matrix
 from serinus.model.bundle import Bundle, Manifest
-from serinus.serving.request import BadRequest, Caller, Instance, utc
+from serinus.serving.request import REQUEST_ID_HEADER, BadRequest, Caller, Instance
 
 Now = Callable[[], datetime]
 
@@ -50,10 +52,11 @@ class Admission:
     salt: str
     accept_event_time: bool
     now: Now
+    kinds: IdKinds
 
     def __call__(self, asked: Instance, caller: Caller) -> Admitted:
         """Raises `BadRequest` with the fields at fault."""
-        faults = self._faults(asked)
+        faults = self._faults(asked) | self._wrong_ids(asked, caller)
         if faults:
             raise BadRequest("the request does not fit the model", faults)
         unit = asked.unit or asked.entity
@@ -64,7 +67,7 @@ class Admission:
             unit=unit,
             items=asked.items,
             context={name: asked.context.get(name) for name in self.manifest.request.context},
-            as_of=utc(asked.as_of, "as_of") if asked.as_of else self.now(),
+            as_of=asked.as_of or self.now(),
             arm=caller.arm,
             bucket=bucket,
             bucket_check=_check(caller, bucket),
@@ -83,7 +86,18 @@ class Admission:
             faults[f"context.{name}"] = f"unknown; this model takes {', '.join(shape.context) or 'no context'}"
         if asked.as_of is not None and not self.accept_event_time:
             faults["as_of"] = "only a server started with --accept-event-time takes it"
+        elif asked.as_of is not None and not in_range(asked.as_of):
+            faults["as_of"] = OUT_OF_RANGE
         return faults
+
+    def _wrong_ids(self, asked: Instance, caller: Caller) -> dict[str, str]:
+        """Ids in another form than the keys of what they name: another spelling would be another unit."""
+        sides = [("entity", self.kinds.entity, asked.entity)]
+        sides += [("unit", self.kinds.unit, asked.unit)] if asked.unit is not None else []
+        sides += [(f"items[{place}]", self.kinds.item, item) for place, item in enumerate(asked.items)]
+        faults = {path: fault for path, kind, given in sides if (fault := fault_of(kind, given))}
+        header = "" if asked.request_id else caller.fault()
+        return faults | ({REQUEST_ID_HEADER: header} if header else {})
 
 
 def _check(caller: Caller, bucket: int) -> BucketCheck:
@@ -104,8 +118,9 @@ class LookedUp:
 
     @property
     def lookups(self) -> int:
-        """Ids times views."""
-        return sum(len(states) for side in self.sides.values() for states in side.status.values())
+        """Ids times views, and the values of the context: whatever could have been missing."""
+        rows = sum(len(states) for side in self.sides.values() for states in side.status.values())
+        return rows + len(self.batch.context)
 
 
 class FeatureLookup:

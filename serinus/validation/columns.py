@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pandas.api import types
 
@@ -28,6 +30,9 @@ _INFERRED = {
     "date": Kind.TIME,
     "empty": EMPTY,
 }
+_LARGEST_INT = 2**63 - 1
+# From here on, neighbouring whole numbers are one double.
+_LEAST_INEXACT = float(2**53)
 _OLDEST, _NEWEST = np.datetime64("1678-01-01", "us"), np.datetime64("2261-12-31", "us")
 
 
@@ -63,7 +68,8 @@ def is_numeric(column: pd.Series) -> bool:
 def plain(column: pd.Series) -> pd.Series:
     """The column as int64, float64, bool, datetime64[ns] in UTC without zone, or object; without its index.
 
-    GX compares int32, float32 and other units of time one Python object at a time, thirty times slower.
+    GX compares int32, float32 and other units of time one Python object at a time, thirty times slower. Whole numbers
+    that a double would change are Int64, or uint64. Text that is empty or blank is null.
     """
     column = column.reset_index(drop=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -73,7 +79,15 @@ def plain(column: pd.Series) -> pd.Series:
         return _times(column)
     if is_numeric(column) or kind in (Kind.NUMBER, Kind.WHOLE):
         return _numbers(column)
-    return column.astype(object) if types.is_extension_array_dtype(column.dtype) else column
+    column = column.astype(object) if types.is_extension_array_dtype(column.dtype) else column
+    return column.mask(blank(column), None) if kind_of(column) == Kind.TEXT else column
+
+
+def blank(text: pd.Series) -> NDArray[np.bool_]:
+    """Which values of a column of text are empty or blank."""
+    cells = pa.array(text, type=pa.large_string(), from_pandas=True)
+    found = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(cells), ""), False)
+    return np.asarray(found.to_numpy(zero_copy_only=False))
 
 
 def as_floats(column: pd.Series) -> NDArray[np.floating]:
@@ -106,5 +120,14 @@ def _times(column: pd.Series) -> pd.Series:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    whole = types.is_integer_dtype(column.dtype) and not column.isna().any()
-    return column.astype(np.int64) if whole else pd.Series(as_floats(column).astype(np.float64, copy=False))
+    """Exact: as doubles only where these are the same numbers."""
+    if types.is_integer_dtype(column.dtype) and not column.isna().any():
+        fits = not types.is_unsigned_integer_dtype(column.dtype) or int(column.max()) <= _LARGEST_INT
+        return column.astype(np.int64) if fits else column.astype(np.uint64)
+    floats = as_floats(column).astype(np.float64, copy=False)
+    if column.dtype.kind == "f" or not (np.abs(floats) >= _LEAST_INEXACT).any():
+        return pd.Series(floats)
+    whole = kind_of(column) == Kind.WHOLE
+    ints = [None if pd.isna(one) else int(one) for one in column] if whole else [None]
+    inside = whole and all(one is None or -_LARGEST_INT - 1 <= one <= _LARGEST_INT for one in ints)
+    return pd.Series(pd.array(ints, dtype="Int64")) if inside else pd.Series(floats)

@@ -34,6 +34,7 @@ from serinus.validation.rules import (
     ShareOf,
     Unique,
     Varied,
+    finite_limits,
 )
 
 with warnings.catch_warnings():
@@ -172,8 +173,10 @@ def _compiled(question: Question, snapshot: pd.Timestamp) -> tuple[type, dict[st
             return gxe.ExpectTableRowCountToBeBetween, _between(limits.min, limits.max)
         case NotNull():
             return gxe.ExpectColumnValuesToNotBeNull, {}
-        case Range(min=low, max=high):
-            return gxe.ExpectColumnValuesToBeBetween, _between(low, high)
+        case Finite():
+            return gxe.ExpectColumnValuesToBeBetween, _between(0, 0)
+        case Range() as rule:
+            return gxe.ExpectColumnValuesToBeBetween, _between(*((0, 0) if question.flagged else rule.limits()))
         case OneOf(values=values):
             return gxe.ExpectColumnValuesToBeInSet, {"value_set": list(values)}
         case Regex(pattern=pattern):
@@ -183,8 +186,6 @@ def _compiled(question: Question, snapshot: pd.Timestamp) -> tuple[type, dict[st
         case Unique(columns=keys):
             ignored = {"ignore_row_if": "all_values_are_missing"}
             return gxe.ExpectCompoundColumnsToBeUnique, {"column_list": list(keys), **ignored}
-        case Finite():
-            return gxe.ExpectColumnValuesToBeBetween, _between(0, 0)
         case Freshness(within=within):
             return gxe.ExpectColumnMaxToBeBetween, _between(snapshot - within, snapshot)
         case Varied(max_share=share):
@@ -193,11 +194,11 @@ def _compiled(question: Question, snapshot: pd.Timestamp) -> tuple[type, dict[st
             return gxe.ExpectColumnUniqueValueCountToBeBetween, _between(low, high)
         case Quantile(q=q, min=low, max=high):
             return gxe.ExpectColumnQuantileValuesToBeBetween, {
-                "quantile_ranges": {"quantiles": [q], "value_ranges": [[low, high]]},
+                "quantile_ranges": {"quantiles": [q], "value_ranges": [list(finite_limits(low, high))]},
                 "allow_relative_error": "linear",  # in pandas this is the interpolation; the default takes a neighbour
             }
         case Mean(min=low, max=high) | ShareOf(min=low, max=high):
-            return gxe.ExpectColumnMeanToBeBetween, _between(low, high)
+            return gxe.ExpectColumnMeanToBeBetween, _between(*finite_limits(low, high))
 
 
 def _between(low: Bound | None, high: Bound | None) -> dict[str, Any]:

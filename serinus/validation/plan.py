@@ -25,6 +25,8 @@ from serinus.validation.rules import (
     Finite,
     NotNull,
     OneColumn,
+    Range,
+    RowRule,
     Rule,
     ShareOf,
     SomeColumns,
@@ -35,6 +37,8 @@ from serinus.validation.rules import (
 
 Table = Literal["rows", "columns", "figures"]
 MISSING = "missing"
+# What `plain` makes of whole numbers that a double would change.
+_EXACT = (pd.Int64Dtype(), np.dtype(np.uint64))
 
 
 class HasKind(OneColumn):
@@ -78,6 +82,11 @@ class Question:
     def missing(self) -> bool:
         """Whether the question is about a column that the source does not have."""
         return str(self.found.get(self.column, "")).startswith(MISSING)
+
+    @property
+    def flagged(self) -> bool:
+        """Whether `column` is not the rule's own but flags of its rows: 0 where the rule is kept, null where it is."""
+        return isinstance(self.rule, RowRule) and self.column == _derived_name(self.rule)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,10 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
+def _derived_name(rule: BaseRule) -> str:
+    return f"({rule.title})"
+
+
 class _Builder:
     """Collects the columns and figures that the questions of one suite need, each once."""
 
@@ -155,6 +168,8 @@ class _Builder:
             return Question(rule, "rows", rule.columns[0])
         if isinstance(rule, Statistic):
             return Question(rule, "rows", self._figure_of(rule))
+        if isinstance(rule, Range) and self.rows[self._column(rule.column)].dtype in _EXACT:
+            return self._exact_range(rule)
         return Question(rule, "rows", self._column(rule.column))
 
     def _blocked(self, rule: Rule) -> str:
@@ -178,13 +193,22 @@ class _Builder:
         return name
 
     def _derived(self, rule: BaseRule, values: pd.Series) -> str:
-        name = f"({rule.title})"
-        self.rows[name] = values
-        return name
+        self.rows[_derived_name(rule)] = values
+        return _derived_name(rule)
 
     def _numeric(self, rule: SomeColumns) -> list[str]:
         named = rule.columns or tuple(self._frame.columns)
         return [name for name in named if is_numeric(self._frame[name])]
+
+    def _exact_range(self, rule: Range) -> Question:
+        """GX makes a double of a bound, which is another number than a long id."""
+        values = self.rows[rule.column]
+        broken = np.zeros(len(values), dtype=bool)
+        if rule.min is not None:
+            broken |= (values < rule.min).to_numpy(dtype=bool, na_value=False)
+        if rule.max is not None:
+            broken |= (values > rule.max).to_numpy(dtype=bool, na_value=False)
+        return Question(rule, "rows", self._derived(rule, pd.Series(broken, dtype=float).mask(values.isna())))
 
     def _finite(self, rule: Finite) -> Question:
         broken = np.zeros(len(self._frame), dtype=np.int64)

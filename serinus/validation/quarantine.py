@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serinus.validation.columns import MIXED, kind_of, naive_utc
 from serinus.validation.plan import Question
-from serinus.validation.rules import Bound, Finite, NotNull, OneOf, Range, Regex, Unique
+from serinus.validation.rules import Bound, NotNull, OneOf, Range, Regex, Unique
 
 REASONS, ROW = "_reasons", "_row"
 Flags = NDArray[np.bool_]
@@ -32,6 +32,8 @@ def breaking(question: Question, rows: pd.DataFrame) -> Flags:
     column = rows[question.column]
     if isinstance(rule, NotNull):
         return np.asarray(column.isna())
+    if question.flagged:
+        return np.asarray(column.notna() & (column != 0))
     return np.asarray(column.notna() & ~_keeps(rule, column))
 
 
@@ -60,7 +62,8 @@ def write(quarantined: pd.DataFrame, path: Path) -> None:
 
 def _keeps(rule: object, column: pd.Series) -> pd.Series:
     match rule:
-        case Range(min=low, max=high):
+        case Range() as limited:
+            low, high = limited.limits()
             keeps = pd.Series(True, index=column.index)
             if low is not None:
                 keeps &= column >= _bound(low)
@@ -71,8 +74,6 @@ def _keeps(rule: object, column: pd.Series) -> pd.Series:
             return column.isin(list(values))
         case Regex(pattern=pattern):
             return column.astype(str).str.fullmatch(pattern)
-        case Finite():
-            return column == 0
         case _:
             raise TypeError(f"{rule} does not judge single rows")
 

@@ -7,6 +7,7 @@ Expectations, for the quarantine and for a reader.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
@@ -22,6 +23,7 @@ from serinus.core.card.base import CardPart, Duration, Share
 from serinus.core.verdict import Severity
 from serinus.validation.kinds import ANY_KIND, NUMERIC, ORDERED, Kind, Scalar, scalar_kind
 
+_LARGEST = sys.float_info.max
 Column = Annotated[str, Field(min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(min_length=1)]
 
@@ -30,7 +32,9 @@ def _in_utc(value: float | datetime) -> float | datetime:
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo else value
 
 
-Bound = Annotated[float | datetime, AfterValidator(_in_utc)]
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
+# Whole numbers stay whole: a double would move a bound near 2**53.
+Bound = Annotated[int | FiniteNumber | datetime, AfterValidator(_in_utc)]
 
 
 class BaseRule(CardPart):
@@ -95,8 +99,8 @@ class RowRule(BaseRule):
 class Limits(CardPart):
     """Bounds of a measured figure, both included; one may be left out."""
 
-    min: float | None = None
-    max: float | None = None
+    min: FiniteNumber | None = None
+    max: FiniteNumber | None = None
 
     @model_validator(mode="after")
     def _some_and_in_order(self) -> Limits:
@@ -111,7 +115,10 @@ class NotNull(OneColumn, RowRule):
 
 
 class Range(OneColumn, RowRule):
-    """Values lie between `min` and `max`, both included: numbers, or times for a time column."""
+    """Values lie between `min` and `max`, both included: numbers, or times for a time column.
+
+    An infinity lies between nothing, also where a bound was left out.
+    """
 
     rule: Literal["range"]
     min: Bound | None = None
@@ -126,6 +133,10 @@ class Range(OneColumn, RowRule):
     def bound(self) -> Bound:
         """One of the bounds, whichever there is."""
         return self.min if self.min is not None else self.max or 0.0
+
+    def limits(self) -> tuple[Bound | None, Bound | None]:
+        """Both bounds; of numbers, the largest finite ones where they were left out."""
+        return (self.min, self.max) if isinstance(self.bound(), datetime) else finite_limits(self.min, self.max)
 
 
 class OneOf(OneColumn, RowRule):
@@ -189,6 +200,11 @@ class Freshness(OneColumn):
     rule: Literal["freshness"]
     within: Duration
     needs: ClassVar[frozenset[Kind]] = frozenset({Kind.TIME})
+
+
+def finite_limits(low: Bound | None, high: Bound | None) -> tuple[Bound, Bound]:
+    """Bounds of numbers that no infinity lies between."""
+    return -_LARGEST if low is None else low, _LARGEST if high is None else high
 
 
 class Statistic(OneColumn, Limits):

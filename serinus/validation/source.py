@@ -5,29 +5,32 @@ Invariant: what cannot be read whole is a `DataError` that names the file and wh
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from serinus.core.errors import DataError
+from serinus.validation.csv_table import read_csv
+from serinus.validation.frames import frame_of
 
 _MAGIC = b"PAR1"
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_table(path: Path, *, name: str) -> pd.DataFrame:
     """The rows of a parquet or CSV file; `name` is what errors call it.
 
-    CSV kinds are guessed from the values (ISO times become times, `00123` becomes 123), parquet carries its own.
+    Parquet carries the kinds of its columns; those of a CSV file are read from all of their cells.
     Raises `DataError` when the file is missing, empty, truncated, of another format, or without rows.
     """
     if not path.is_file():
         raise DataError(f"{name} does not exist", cause=f"no file at {path}", hint="data.source of the card names it")
     if not path.stat().st_size:
         raise DataError(f"{name} is empty (0 bytes)", hint="copy or export the file again")
-    readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    readers = {".parquet": _read_parquet, ".csv": read_csv}
     if path.suffix not in readers:
         raise DataError(f"{name} is neither .parquet nor .csv", hint="export the table as parquet, which keeps types")
     table = readers[path.suffix](path, name)
@@ -36,8 +39,7 @@ def read_table(path: Path, *, name: str) -> pd.DataFrame:
     repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
     if repeated:
         raise DataError(f"{name} has several columns called {', '.join(repeated)}", hint="rename them at the source")
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    return frame
+    return frame_of(table, name)
 
 
 def _read_parquet(path: Path, name: str) -> pa.Table:
@@ -53,13 +55,8 @@ def _read_parquet(path: Path, name: str) -> pa.Table:
             f"{name} is truncated", cause=f"its {size:,} bytes do not end with the footer", hint="copy the file again"
         )
     try:
-        return pa_parquet.ParquetFile(path).read()
+        table = pa_parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as fault:
         raise DataError(f"{name} is damaged", cause=str(fault), hint="copy or export the file again") from fault
-
-
-def _read_csv(path: Path, name: str) -> pa.Table:
-    try:
-        return pa_csv.read_csv(path)
-    except pa.ArrowException as fault:
-        raise DataError(f"{name} is not a whole CSV table", cause=str(fault), hint="export the file again") from fault
+    # What pandas writes of an index without a name is no column of the source.
+    return table.select([at for at, column in enumerate(table.column_names) if not _INDEX.fullmatch(column)])

@@ -125,7 +125,7 @@ def figure(value: object) -> str:
     if isinstance(value, timedelta | str):
         return str(value)
     number = float(str(value))
-    return f"{int(number):,}" if number == int(number) and abs(number) < 1e15 else f"{number:,.6g}"
+    return f"{int(number):,}" if abs(number) < 1e15 and number == int(number) else f"{number:,.6g}"
 
 
 def percent(share: float) -> str:

@@ -36,7 +36,8 @@ def collect(settings: CollectSettings) -> int:
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
         sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
         sys.stdout.flush()
-        serve(log, sockets, CollectorSettings(accept_event_time=settings.accept_event_time), drain)
+        chosen = CollectorSettings(accept_event_time=settings.accept_event_time, kinds=settings.kinds)
+        serve(log, sockets, chosen, drain)
     return 0
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from serinus.core.errors import UsageError
 from serinus.features.batch import Column, Ragged
+from serinus.features.keys import IdKinds, fault_of
 from serinus.features.online import Lookup, OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
 from serinus.wiring.adapters import feature_store, online_address
@@ -21,11 +23,13 @@ from serinus.wiring.project import Project
 
 # A person waits longer than a request may.
 PATIENCE_SECONDS = 5.0
+# A row that is unfit was read: what of it a model cannot take is missing.
+_READ = ("found", "unfit")
 
 
 @dataclass(frozen=True)
 class FoundValue:
-    """One feature of one row; `value` is None unless `status` is found."""
+    """One feature of one row; `value` is None unless `status` is found or unfit."""
 
     view: str
     feature: str
@@ -63,15 +67,28 @@ class Asked:
 
 
 def look_up(project: Project, asked: Asked) -> list[Found]:
-    """The entity, then the items. Raises `NotFound` for features that were never built, `Unavailable`."""
+    """The entity, then the items.
+
+    Raises `UsageError` for what is no id, `NotFound` for features that were never built, `Unavailable`.
+    """
     card = project.problem(asked.problem).card
     service = feature_store(project, asked.problem).service_description(card.data.feature_service)
+    kinds = IdKinds.of(service.model_dump(), card.framing.entity, "", card.framing.item)
+    _require_ids(kinds, asked)
     reader = OnlineReader(_store(asked.online or online_address(project, asked.problem), asked.problem), service)
     moment = asked.as_of or card.data.snapshot_time
     found = _rows(card.framing.entity, reader.read(card.framing.entity, [asked.entity], moment), service)
     if card.framing.item and asked.items:
         found += _rows(card.framing.item, reader.read(card.framing.item, asked.items, moment), service)
     return found
+
+
+def _require_ids(kinds: IdKinds, asked: Asked) -> None:
+    for kind, given in ((kinds.entity, asked.entity), *((kinds.item, item) for item in asked.items)):
+        fault = fault_of(kind, given)
+        if fault:
+            hint = "the written form of an id: docs/concepts/inputs.md"
+            raise UsageError(f"{given!r} is no id to look up", cause=fault, hint=hint)
 
 
 def _store(address: str, problem: str) -> RawStore:
@@ -93,7 +110,7 @@ def _row(kind: str, position: int, lookup: Lookup, service: ServiceInfo) -> Foun
         time = None if np.isnan(event) else datetime.fromtimestamp(event, UTC).isoformat(timespec="seconds")
         for feature in view.features:
             stored = _value(lookup.side.columns[f"{view.name}:{feature.name}"], position, feature.type)
-            values.append(FoundValue(view.name, feature.name, stored if status == "found" else None, status, time))
+            values.append(FoundValue(view.name, feature.name, stored if status in _READ else None, status, time))
     known = any(states[position] != "missing" for states in lookup.status.values())
     return Found(kind, str(lookup.side.ids[position]), known, tuple(values))
 

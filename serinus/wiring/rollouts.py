@@ -152,6 +152,7 @@ def _launch(
             grpc_port=0,
             accept_event_time=hosting.event_time,
             covariates=card.requirements.covariates,
+            unit=card.framing.unit,
         )
         return predictor_command(project.root, revision.template, settings)
 

@@ -76,6 +76,7 @@ def _serve(settings: ServeSettings, alter: Callable[[Stages], Stages], http: Res
         metrics,
         accept_event_time=settings.accept_event_time,
         covariates=settings.covariates,
+        unit=settings.unit,
         alter=alter,
     )
     model = PredictorModel(plane)

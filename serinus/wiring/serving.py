@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from serinus.core.errors import NotFound, Unavailable, UsageError
+from serinus.core.errors import BundleError, NotFound, Unavailable, UsageError
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
+from serinus.features.keys import IdKinds
 from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import deployer, online_address, registry
 from serinus.wiring.project import Project
@@ -55,7 +56,7 @@ def settings_of(
     project: Project, wish: Wish, choice: Choice, *, host: str, http_port: int, grpc_port: int
 ) -> ServeSettings:
     """The predictor's settings for what was chosen."""
-    service = service_of(project, wish.problem)
+    service, card = service_of(project, wish.problem), project.problem(wish.problem).card
     return ServeSettings(
         service=wish.problem,
         salt=service.salt,
@@ -68,7 +69,8 @@ def settings_of(
         http_port=http_port,
         grpc_port=grpc_port,
         accept_event_time=wish.accept_event_time,
-        covariates=project.problem(wish.problem).card.requirements.covariates,
+        covariates=card.requirements.covariates,
+        unit=card.framing.unit,
     )
 
 
@@ -82,9 +84,14 @@ def collect_settings(
     project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
 ) -> CollectSettings:
     """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
-    service_of(project, problem)
-    folder = str(events_folder(project, problem))
-    return CollectSettings(service=problem, folder=folder, host=host, port=port, accept_event_time=accept_event_time)
+    return CollectSettings(
+        service=problem,
+        folder=str(events_folder(project, problem)),
+        host=host,
+        port=port,
+        accept_event_time=accept_event_time,
+        kinds=id_kinds(project, problem),
+    )
 
 
 def service_of(project: Project, problem: str) -> Service:
@@ -96,6 +103,16 @@ def service_of(project: Project, problem: str) -> Service:
             f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` trains and deploys"
         )
     return found
+
+
+def id_kinds(project: Project, problem: str) -> IdKinds:
+    """The key types of the version that is wanted; text where its bundle cannot be read here."""
+    uri, framing = service_of(project, problem).storage_uri, project.problem(problem).card.framing
+    try:
+        definitions = read_manifest(Path(uri.removeprefix("file://"))).features.definitions
+    except BundleError:
+        definitions = {}
+    return IdKinds.of(definitions, framing.entity, framing.unit, framing.item)
 
 
 def events_folder(project: Project, problem: str) -> Path:

@@ -10,6 +10,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serinus.features.keys import IdKinds
+
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -18,7 +20,8 @@ class ServeSettings(BaseModel):
 
     `events` is the folder of the event log, or the redis:// address of one that a collector drains. `writers` is where
     the count of exposures outlives a kill: `writers/` of that folder, to be named when there is none.
-    `covariates`: the card's, logged with every exposure.
+    `covariates`: the card's, logged with every exposure. `unit`: the card's, whose ids name who is assigned; the
+    entity's when left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +39,7 @@ class ServeSettings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65_535, description="0 leaves gRPC out")] = 8081
     accept_event_time: bool = False
     covariates: tuple[str, ...] = ()
+    unit: str = ""
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -59,7 +63,8 @@ class CollectSettings(BaseModel):
     """Where the collector of one service writes, and where it listens.
 
     `folder` is that of the event log; `events` the redis:// address of the one that predictors write to, when they do.
-    `accept_event_time`: an outcome arrives when it happened, for replays only.
+    `accept_event_time`: an outcome arrives when it happened, for replays only. `kinds`: the key types of units and
+    items; text when left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,3 +75,4 @@ class CollectSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Port = 8090
     accept_event_time: bool = False
+    kinds: IdKinds = IdKinds()

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serinus.core.errors import NotFound, SerinusError
+from serinus.core.errors import NotFound, SerinusError, UsageError
 from serinus.core.events import Stream
 from serinus.evidence.log import EventLog
 from serinus.evidence.plan import KpiPlan
+from serinus.features.keys import TEXT, fault_of
 from serinus.wiring.adapters import registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
@@ -23,7 +24,12 @@ MOST_ITEMS_SHOWN = 10
 
 
 def trace_request(project: Project, problem: str, request_id: str) -> dict[str, Any]:
-    """Sections by name, each a mapping of facts or a list of them. Raises `NotFound` for an unknown request."""
+    """Sections by name, each a mapping of facts or a list of them.
+
+    Raises `NotFound` for an unknown request, `UsageError` for what can be no request id.
+    """
+    if fault_of(TEXT, request_id):
+        raise UsageError(f"{request_id!r} is no request id", cause=fault_of(TEXT, request_id))
     card, log = project.problem(problem).card, event_log(project, problem)
     exposures = _rows(log, Stream.EXPOSURES, request_id)
     if not exposures:

@@ -21,6 +21,7 @@ KpiFormula = Literal[
     "error_rate",
     "latency_slo",
     "cold_start_share",
+    "defaulted_share",
 ]
 
 
@@ -53,7 +54,7 @@ class Kpi(CardPart):
     @property
     def known_at_once(self) -> bool:
         """Known with the answer itself: no outcome can change it."""
-        return self.formula in ("error_rate", "latency_slo", "cold_start_share")
+        return self.formula in ("error_rate", "latency_slo", "cold_start_share", "defaulted_share")
 
     @property
     def is_share(self) -> bool:
@@ -86,6 +87,8 @@ class Kpi(CardPart):
             raise ValueError(f"formula {self.formula} needs {field}")
         if self.role == "goal" and self.non_inferiority_margin is None:
             raise ValueError("a goal needs non_inferiority_margin: the loss you could accept, as a share of the mean")
+        if self.formula == "defaulted_share" and self.role != "report":
+            raise ValueError("defaulted_share tells of callers and of the store, not of a model: role must be report")
         if self.formula == "return_within" and not self.window:
             raise ValueError("return_within needs window, the days in which a return counts")
         return self

@@ -1,0 +1,50 @@
+"""Which form the ids of each kind have: the key type of their entity in the feature service.
+
+Invariant: an id that passes is the only spelling of its key, so key, bucket, unit and outcomes agree on who it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serinus.client.written import whole_id, written_id
+
+TEXT = "STRING"
+_BITS = {"INT32": 32, "INT64": 64}
+
+
+def key_of(kind: str, value: object) -> str | int:
+    """The key of an id in a view of this key type. Raises `ValueError` with the form that it should have."""
+    text = written_id(value)
+    return text if kind == TEXT else whole_id(text, _BITS[kind])
+
+
+def wrong_keys(kind: str, values: Iterable[object]) -> dict[str, str]:
+    """The distinct values that are no key of this type, as text, with what is wrong; tables hold fewer than rows."""
+    return {f"{one!r:.60}": fault for one in dict.fromkeys(values) if (fault := fault_of(kind, one))}
+
+
+def fault_of(kind: str, value: object) -> str:
+    """What `key_of` says of an id; empty when it is one."""
+    try:
+        key_of(kind, value)
+    except ValueError as fault:
+        return str(fault)
+    return ""
+
+
+@dataclass(frozen=True)
+class IdKinds:
+    """The key types of what a request names. What the feature service does not look up is text."""
+
+    entity: str = TEXT
+    unit: str = TEXT
+    item: str = TEXT
+
+    @classmethod
+    def of(cls, definitions: Mapping[str, Any], entity: str, unit: str, item: str | None) -> IdKinds:
+        """From a serialized `ServiceInfo` and the names of the sides; `unit` empty = the entity."""
+        known = {str(view["entity"]): str(view["key_type"]) for view in definitions.get("views", ())}
+        return cls(*(known.get(name or "", TEXT) for name in (entity, unit or entity, item)))
