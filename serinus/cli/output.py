@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serinus.core.errors import SerinusError
+from serinus.wiring.project import accessible
 
 P = ParamSpec("P")
 INTERRUPTED = 130
@@ -72,7 +73,8 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            code = function(*args, **kwargs) or 0
+            with accessible():
+                code = function(*args, **kwargs) or 0
         except SerinusError as fault:
             if kwargs.get("as_json"):
                 show_json(fault.as_dict())

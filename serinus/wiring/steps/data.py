@@ -20,6 +20,7 @@ from serinus.training.baselines import baseline_scores
 from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
 from serinus.validation.source import read_table
 from serinus.wiring.adapters import feature_store, tracker
+from serinus.wiring.definition import require_same
 from serinus.wiring.project import LoadedProblem, Project
 from serinus.wiring.shared import WrittenBy, feature_sources, recordings
 from serinus.wiring.step import StepContext, step
@@ -27,9 +28,13 @@ from serinus.wiring.step import StepContext, step
 SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
 
 
-def prepare(problem: str, job: str, raw: Path) -> None:
-    """Reads the raw log into `raw` and opens the run in the registry."""
+def prepare(problem: str, job: str, raw: Path, submitted: str = "") -> None:
+    """Reads the raw log into `raw` and opens the run in the registry.
+
+    `submitted` is the problem's `definition` where the run was asked for; raises `Conflict` when it is another here.
+    """
     with step("prepare", problem, job) as context:
+        require_same(context.project, context.problem, submitted)
         run_id = tracker(context.project).open_run(problem, context.run, {})
         _prepare(context, raw, run_id)
 

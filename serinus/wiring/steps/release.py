@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from serinus.core.endings import ended
 from serinus.core.errors import SerinusError
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
@@ -80,12 +81,16 @@ def deploy(problem: str, job: str, version: int) -> None:
 
 
 def report(problem: str, job: str, html: Path, summary: Path) -> None:
-    """Builds the run's report and summary from the journal; closes the run in the registry if it was opened."""
+    """Builds the run's report and summary from the journal; closes the run in the registry if it was opened.
+
+    It is the run's last task, whatever happened before: a step that has no record by now will have none.
+    """
     with step("report", problem, job) as context:
         from serinus.report import write
         from serinus.wiring.summary import summarize
 
-        record = context.journal.read()
+        kinds = [one.kind for one in context.problem.card.data.candidates]
+        record = ended(context.journal.read(), kinds, datetime.now(UTC))
         write(record, html)
         document = summarize(record, context.problem.card)
         text = json.dumps(document, indent=1) + "\n"
