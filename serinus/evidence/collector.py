@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from socket import socket
 from typing import Any
 
@@ -23,18 +24,20 @@ from pydantic import ValidationError
 
 from serinus.core.errors import Unavailable
 from serinus.evidence.drain import Drain
-from serinus.evidence.intake import Accepted, Batch, Intake, Overloaded
+from serinus.evidence.intake import EVERY_NAME, Accepted, Batch, Intake, OutcomeNames, Overloaded
 from serinus.evidence.log import EventLog
 
 MOST_BYTES = 2 << 20
+MOST_FAULTS = 50
 RETRY_AFTER = "1"
 _log = logging.getLogger("serinus.collector")
 
 
 @dataclass(frozen=True)
 class CollectorSettings:
-    """`accept_event_time`: an outcome arrives when it happened, as in a replay, instead of now."""
+    """`names`: the card's. `accept_event_time`: an outcome arrives when it happened, as in a replay, and not now."""
 
+    names: OutcomeNames = EVERY_NAME
     accept_event_time: bool = False
     most_waiting: int = 50_000
     now: Callable[[], float] = time.time
@@ -72,9 +75,9 @@ class _Metrics:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, headline: str, field: str, problem: str) -> None:
+    def __init__(self, status: int, headline: str, problems: dict[str, str]) -> None:
         super().__init__(headline)
-        self.status, self.fields = status, [{"field": field, "problem": problem}]
+        self.status, self.fields = status, [{"field": field, "problem": one} for field, one in problems.items()]
 
 
 def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Drain | None = None) -> FastAPI:
@@ -125,7 +128,7 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Dr
 
 async def _answer(request: Request, intake: Intake, settings: CollectorSettings, metrics: _Metrics) -> Response:
     try:
-        batch = _parsed(await _body(request))
+        batch = _parsed(await _body(request), settings.names)
         now = settings.now()
         rows = [one.row(one.moment() if settings.accept_event_time else now) for one in batch.outcomes]
         accepted = await intake.take(rows)
@@ -144,11 +147,15 @@ async def _answer(request: Request, intake: Intake, settings: CollectorSettings,
     return JSONResponse(accepted.model_dump())
 
 
-def _parsed(body: bytes) -> Batch:
+def _parsed(body: bytes, names: OutcomeNames) -> Batch:
     try:
-        return Batch.model_validate_json(body)
+        batch = Batch.model_validate_json(body)
     except RecursionError as fault:
-        raise _Refused(400, "the body is nested too deeply", "body", "too deep") from fault
+        raise _Refused(400, "the body is nested too deeply", {"body": "too deep"}) from fault
+    faults = names.faults(batch)
+    if faults:
+        raise _Refused(400, "the outcomes are not those of the card", dict(islice(faults.items(), MOST_FAULTS)))
+    return batch
 
 
 async def _body(request: Request) -> bytes:
@@ -157,19 +164,19 @@ async def _body(request: Request) -> bytes:
     if kind.strip() != "application/json" or (
         "charset" in rest and not any(one in rest for one in ("utf-8", "utf8", "us-ascii"))
     ):
-        raise _Refused(415, "the content type is not JSON", "content-type", "send application/json in UTF-8")
+        raise _Refused(415, "the content type is not JSON", {"content-type": "send application/json in UTF-8"})
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_BYTES:
-            raise _Refused(413, "the body is too large", "body", f"at most {MOST_BYTES} bytes")
+            raise _Refused(413, "the body is too large", {"body": f"at most {MOST_BYTES} bytes"})
         parts.append(part)
     return b"".join(parts)
 
 
 def _faults(fault: ValidationError) -> list[dict[str, str]]:
     found = []
-    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:50]:
+    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:MOST_FAULTS]:
         path = ""
         for part in error["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)

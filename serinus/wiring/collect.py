@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serinus.evidence.collector import CollectorSettings, serve
 from serinus.evidence.drain import Drain
+from serinus.evidence.intake import OutcomeNames
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_streams import RedisStreams
 from serinus.wiring.listening import reserved
@@ -36,7 +37,8 @@ def collect(settings: CollectSettings) -> int:
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
         sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
         sys.stdout.flush()
-        serve(log, sockets, CollectorSettings(accept_event_time=settings.accept_event_time), drain)
+        names = OutcomeNames(settings.label, settings.outcomes)
+        serve(log, sockets, CollectorSettings(names=names, accept_event_time=settings.accept_event_time), drain)
     return 0
 
 

@@ -83,8 +83,16 @@ def collect_settings(
 ) -> CollectSettings:
     """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
     service_of(project, problem)
-    folder = str(events_folder(project, problem))
-    return CollectSettings(service=problem, folder=folder, host=host, port=port, accept_event_time=accept_event_time)
+    card = project.problem(problem).card
+    return CollectSettings(
+        service=problem,
+        folder=str(events_folder(project, problem)),
+        label=card.framing.label.name,
+        outcomes=tuple(sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome})),
+        host=host,
+        port=port,
+        accept_event_time=accept_event_time,
+    )
 
 
 def service_of(project: Project, problem: str) -> Service:
