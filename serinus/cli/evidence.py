@@ -68,6 +68,7 @@ _FIGURES = (
     Column("requests", (), goes=1, right=True),
     Column("entities", (), goes=2, right=True),
 )
+_MOST_FAULTS = 10
 outcomes_app = typer.Typer(no_args_is_help=True)
 
 
@@ -98,15 +99,18 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Sends outcomes from a file of JSON lines; sending a file again changes nothing."""
-    rows = [_parsed(number, line) for number, line in enumerate(_text_of(file).splitlines(), 1) if line.strip()]
-    accepted = 0
+    lines = _text_of(file).splitlines()
+    rows = [(number, _parsed(number, line)) for number, line in enumerate(lines, 1) if line.strip()]
+    accepted, start = 0, 0
     try:
         with Client(collector) as client:
             for start in range(0, len(rows), batch):
-                accepted += client.send_outcomes(rows[start : start + batch])
+                accepted += client.send_outcomes([row for _, row in rows[start : start + batch]])
     except Refused as fault:
+        told = f"; {start} outcomes before them were taken" if start else ""
+        at = [number for number, _ in rows[start : start + batch]]
         kind = UsageError if fault.status < 500 else Unavailable
-        raise kind("the collector refused the outcomes", cause=fault.body[:1000]) from fault
+        raise kind(f"the collector refused outcomes{told}", cause=_at_lines(fault.body, at)) from fault
     except Unreachable as fault:
         raise Unavailable(str(fault), hint="`serinus collect` starts a collector") from fault
     except ValueError as fault:
@@ -300,6 +304,22 @@ def _parsed(number: int, line: str) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _at_lines(body: str, numbers: list[int]) -> str:
+    """What a collector refused, by the lines of the file that the batch is of; an answer of another form as it is."""
+    try:
+        faults = [(str(one["field"]), str(one["problem"])) for one in json.loads(body)["fields"]]
+    except (ValueError, KeyError, TypeError):
+        return body[:1000]
+    return "\n".join(f"{_at_line(field, numbers)}: {problem}" for field, problem in faults[:_MOST_FAULTS])
+
+
+def _at_line(field: str, numbers: list[int]) -> str:
+    place = re.match(r"outcomes\[(\d+)\]\.?", field)
+    if place is None or int(place[1]) >= len(numbers):
+        return field
+    return " ".join(filter(None, (f"line {numbers[int(place[1])]}", field[place.end() :])))
 
 
 def _moment(text: str) -> datetime:

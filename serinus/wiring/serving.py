@@ -84,9 +84,12 @@ def collect_settings(
     project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
 ) -> CollectSettings:
     """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
+    card = project.problem(problem).card
     return CollectSettings(
         service=problem,
         folder=str(events_folder(project, problem)),
+        label=card.framing.label.name,
+        outcomes=tuple(sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome})),
         host=host,
         port=port,
         accept_event_time=accept_event_time,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import uvicorn
 from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
@@ -16,12 +19,15 @@ from serinus.client import bucket_of
 from serinus.core.errors import NotFound, UsageError
 from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
 from serinus.core.ports import ModelVersion
+from serinus.evidence.collector import CollectorSettings, make_app
+from serinus.evidence.intake import OutcomeNames
+from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import Manifest
 from serinus.wiring.adapters import deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, serve_settings
-from tests.servers import free_port
+from serinus.wiring.serving import Wish, collect_settings, serve_settings
+from tests.servers import free_port, wait_for_port
 
 START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
 DAY = 86_400.0
@@ -162,6 +168,34 @@ def test_outcomes_that_cannot_be_sent_are_told(
     found = run("outcomes", "send", "-", "--collector", _nobody(), given=text)
     assert found.exit_code == code
     assert said in found.stderr
+
+
+@pytest.fixture
+def collector(deployed: Path) -> Iterator[str]:
+    """The address of a collector of the service, on a thread."""
+    settings = collect_settings(open_project(), "renewal", host="127.0.0.1", port=free_port(), accept_event_time=False)
+    names = OutcomeNames(settings.label, settings.outcomes)
+    served = make_app(ParquetEventLog(Path(settings.folder), writer="c"), CollectorSettings(names=names))
+    server = uvicorn.Server(uvicorn.Config(served, port=settings.port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for_port(settings.port)
+    yield f"http://127.0.0.1:{settings.port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_outcomes_that_the_card_does_not_know_are_told_by_line_and_end_with_2(collector: str) -> None:
+    good = {"id": "o1", "name": "churned", "unit": "u", "as_of": 1.0}
+    lines = [json.dumps(one) for one in (good, good | {"id": "o2"}, good | {"id": "o3", "name": "chruned"})]
+    found = run("outcomes", "send", "-", "--collector", collector, "--batch", "2", given="\n\n".join(lines))
+    assert found.exit_code == 2
+    assert found.stderr.splitlines() == [
+        "error: the collector refused outcomes; 2 outcomes before them were taken",
+        "line 5 name: the card knows churned, not chruned",
+    ]
+    again = run("outcomes", "send", "-", "--collector", collector, "--json", given="\n".join(lines[:2]))
+    assert json.loads(again.stdout) == {"sent": 2, "accepted": 0}
 
 
 def test_a_file_of_outcomes_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
