@@ -25,6 +25,7 @@ import psutil
 from serinus.core.errors import SerinusError
 from serinus.core.run import StepError, StepRecord
 from serinus.wiring.journal import Journal
+from serinus.wiring.lifeline import follow
 from serinus.wiring.made_of import made_of
 from serinus.wiring.problem_code import telling
 from serinus.wiring.project import LoadedProblem, Project, open_project
@@ -90,6 +91,8 @@ def step(
     In a pipeline's own process a known fault ends the process with its exit code; elsewhere it goes on as raised.
     """
     own_process = bool(os.environ.get("_KFP_RUNTIME"))
+    if own_process:
+        follow()
     start_up = time.time() - psutil.Process().create_time() if own_process else 0.0
     started, began, imports = datetime.now(UTC), time.perf_counter(), _ImportClock()
     project = open_project()
