@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from kfp import local
 
 from pipelines.training import training_pipeline
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict
 from serinus.wiring.abandoned import run_lock
-from serinus.wiring.lifeline import end_children, held
+from serinus.wiring.lifeline import held
 
 _EVENT = re.compile(r"(Executing task|Task) .*?'([a-z0-9-]+)'.*?(?:status .*?(SUCCESS|FAILURE)|$)")
+_STOP_SECONDS = 10.0
 _SHOWN = 5  # lines of the output of a task that failed
 OnEvent = Callable[[str, str], None]
 
@@ -68,10 +70,23 @@ def run_local(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
         try:
             failed = _run(run, on_event)
         except BaseException:
-            end_children()
+            _end_steps()
             raise
         lock.unlink()
     return failed
+
+
+def _end_steps() -> None:
+    """What this process started and what that started: asked first, then killed."""
+    below = psutil.Process().children(recursive=True)
+    for one in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.terminate()
+    _, deaf = psutil.wait_procs(below, timeout=_STOP_SECONDS)
+    for one in deaf:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(deaf, timeout=_STOP_SECONDS)
 
 
 def _run(run: LocalRun, on_event: OnEvent) -> FailedTask | None:

@@ -18,14 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from serinus.core.errors import Conflict
 
 # How a process below finds the lock: `<token>@<path>`. A file with another token is somebody else's by now.
 VARIABLE = "SERINUS_LIFELINE"
 _TRIES, _PAUSE = 20, 0.05
-_STOP_SECONDS = 10.0
 
 
 @contextmanager
@@ -63,19 +60,6 @@ def follow() -> None:
     token, at, path = os.environ.get(VARIABLE, "").partition("@")
     if at:
         threading.Thread(target=_wait, args=(Path(path), token), name="lifeline", daemon=True).start()
-
-
-def end_children() -> None:
-    """Ends what this process started and what that started: asked first, then killed."""
-    below = psutil.Process().children(recursive=True)
-    for one in below:
-        with suppress(psutil.NoSuchProcess):
-            one.terminate()
-    _, deaf = psutil.wait_procs(below, timeout=_STOP_SECONDS)
-    for one in deaf:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(deaf, timeout=_STOP_SECONDS)
 
 
 def _wait(path: Path, token: str) -> None:
