@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
-	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
+	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.start serinus.wiring.demo --started $$started
 
 # Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
 define needs

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow.compute as pc
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
@@ -33,6 +34,7 @@ from serinus.client import Client, Refused, Unreachable
 from serinus.client.written import in_range, moment
 from serinus.core.errors import Unavailable, UsageError
 from serinus.evidence.divisions import ALONE, By
+from serinus.replay.progress import Sent
 from serinus.replay.report import Figure, ReplayResult
 from serinus.wiring.project import open_project
 
@@ -59,7 +61,7 @@ _COLUMNS = (
 )
 # Event times are within these years wherever they come in.
 _FIRST_YEAR, _YEAR_AFTER = 1970, 2200
-COLLECTOR = "http://127.0.0.1:8090"
+PREDICTOR, COLLECTOR = "http://127.0.0.1:8080", "http://127.0.0.1:8090"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIGURES = (
     Column("kpi", (), folds=True),
@@ -126,7 +128,7 @@ def replay(
     problem: str,
     visits: Annotated[int, typer.Option(min=1, help="Recorded requests, from the first one on.")] = 300,
     passes: Annotated[int, typer.Option(min=1, help="How often; each pass has units of its own.")] = 1,
-    endpoint: Annotated[str, typer.Option(help="Predictor or gateway.")] = "http://127.0.0.1:8080",
+    endpoint: Annotated[str, typer.Option(help="Predictor or gateway; http://127.0.0.1:8080 when not given.")] = "",
     collector: Annotated[str, typer.Option(help="Collector of outcomes.")] = COLLECTOR,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at once.")] = 2,
     rate: Annotated[
@@ -151,21 +153,41 @@ def replay(
         )
     if not _NAME.fullmatch(resume or name or problem):
         raise UsageError(f"{resume or name} cannot name a replay", hint="letters, digits, dots, - and _ only")
+    if rollouts and endpoint:
+        raise UsageError(
+            "--rollouts and --endpoint exclude each other", hint="requests go to the arms that the route names"
+        )
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
+    wish = ReplayWish(problem, called, visits, passes, endpoint or PREDICTOR, collector, concurrency, rate, online)
     if rollouts:
         return _through_rollouts(wish, tick_every, as_json)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
     with Progress(*_COLUMNS, console=err, transient=True) as bar:
-        task = bar.add_task("requests", total=None)
-        result = play(
-            open_project(), wish, resume=bool(resume), on_sent=lambda _, total: bar.update(task, advance=1, total=total)
-        )
+        task, failure = bar.add_task("requests", total=None), _FirstFailure(bar.console)
+
+        def sent(one: Sent, total: int) -> None:
+            failure(one)
+            bar.update(task, advance=1, total=total)
+
+        result = play(open_project(), wish, resume=bool(resume), on_sent=sent)
     if as_json:
         show_json(result.model_dump())
     else:
         show_result(result)
     return 1 if result.failed else 0
+
+
+class _FirstFailure:
+    """Says why the first request failed, when it does: the figures at the end only say how many did."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._told = console, False
+
+    def __call__(self, one: Sent) -> None:
+        """Of every finished request, from the threads that send."""
+        if one.fault and not self._told:
+            self._told = True
+            self._console.print(f"a request failed: {escape(one.fault)}", style="yellow", soft_wrap=True)
 
 
 def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
@@ -174,7 +196,10 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
     from serinus.wiring.rollouts import Hosting, hosted
 
     with hosted(open_project(), wish.problem, Hosting(event_time=True)) as host, Live(console=err) as live:
-        watchers = Watchers(on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view)))
+        watchers = Watchers(
+            on_sent=_FirstFailure(live.console),
+            on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view)),
+        )
         played = replay_rollouts(open_project(), wish, host, watchers, every=every)
     if as_json:
         show_json(
@@ -185,6 +210,7 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
                 "phase": played.view.rollout.phase if played.view.rollout else None,
                 "sent": played.sent,
                 "failed": played.failed,
+                "first_failure": played.first_failure,
                 "latency_ms": played.latency_ms,
             }
         )

@@ -21,6 +21,7 @@ from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError
 from serinus.core.run import RunRecord, StepError
 from serinus.core.verdict import Check, warnings
+from serinus.wiring.abandoned import close_cut_off
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
 from serinus.wiring.resume import Resumable
@@ -52,6 +53,8 @@ def run(
     loaded = project.problem(problem)
     asked_candidates(register or REGISTER, loaded.card)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    for cut in close_cut_off(project, problem, but=run_name):
+        err.print(f"[dim]run {cut} was cut off; it is closed in MLflow as killed[/]", soft_wrap=True)
     journal = Journal(project.home, problem, run_name)
     resumable = Resumable(project, loaded, journal)
     began = time.perf_counter()

@@ -76,7 +76,8 @@ def settings_of(
 
 def predictor_command(root: Path, template: str, settings: ServeSettings) -> list[str]:
     """The predictor, or the entry point of the project in `root` that a template names."""
-    entry = [str(root / template.partition("@")[0])] if template else ["-m", "serinus.wiring.serve"]
+    usual = ["-m", "serinus.wiring.start", "serinus.wiring.serve"]
+    entry = [str(root / template.partition("@")[0])] if template else usual
     return [sys.executable, *entry, settings.model_dump_json()]
 
 

@@ -26,6 +26,7 @@ from serinus.core.endings import told
 from serinus.core.errors import SerinusError
 from serinus.core.run import StepError, StepRecord
 from serinus.wiring.journal import Journal
+from serinus.wiring.lifeline import follow
 from serinus.wiring.made_of import made_of
 from serinus.wiring.problem_code import telling
 from serinus.wiring.project import LoadedProblem, Project, accessible, open_project
@@ -111,6 +112,8 @@ def _recorded(
     name: str, problem: str, job: str, places: dict[str, str], parameters: Mapping[str, str]
 ) -> Iterator[StepContext]:
     own_process = bool(os.environ.get("_KFP_RUNTIME"))
+    if own_process:
+        follow()
     start_up = time.time() - psutil.Process().create_time() if own_process else 0.0
     started, began, imports = datetime.now(UTC), time.perf_counter(), _ImportClock()
     project = open_project()

@@ -16,9 +16,10 @@ from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
 from serinus.client import bucket_of
-from serinus.core.errors import NotFound, UsageError
+from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.words import Phase
 from serinus.evidence.collector import CollectorSettings, make_app
 from serinus.evidence.intake import OutcomeNames
 from serinus.evidence.parquet_log import ParquetEventLog
@@ -26,7 +27,9 @@ from serinus.model.bundle import Manifest
 from serinus.wiring.adapters import deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, collect_settings, serve_settings
+from serinus.wiring.rollouts import Hosting, _maker
+from serinus.wiring.services import FirstRevision, places, rollouts, wanted
+from serinus.wiring.serving import Wish, choose, collect_settings, predictor_command, serve_settings, settings_of
 from tests.servers import free_port, wait_for_port
 
 START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
@@ -271,3 +274,75 @@ def test_a_version_that_was_never_registered_is_not_served(deployed: Path, monke
     monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
     with pytest.raises(NotFound):
         serve_settings(open_project(), Wish("renewal", version="9"), host="h", http_port=1, grpc_port=0)
+
+
+def test_what_a_replay_through_rollouts_would_not_heed_is_refused(deployed: Path) -> None:
+    found = run("replay", "renewal", "--rollouts", "--endpoint", "http://127.0.0.1:1")
+    assert found.exit_code == 2
+    assert "--rollouts and --endpoint exclude each other" in found.stderr
+
+
+def _promoted(problem: str, phase: Phase) -> None:
+    """A service whose first version is 1, and a rollout of the wanted one that ended so."""
+    project = open_project()
+    asked = wanted(project, problem)
+    FirstRevision(places(project, problem).first).put(asked.first)
+    card = project.problem(problem).card
+    spec = _maker(card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
+    store = rollouts(project, problem)
+    store.create(spec)
+    first = store.state(spec.name)
+    store.save(first.changed(phase=phase, started_at=1e9, ended_at=1e9, written=1, acted=1), first)
+
+
+@pytest.mark.parametrize(
+    ("phase", "serves"),
+    [
+        (Phase.ROLLED_BACK, "1"), (Phase.UNDECIDED, "1"), (Phase.ABORTED, "1"), (Phase.SUPERSEDED, "1"),
+        (Phase.STEPPING, "1"), (Phase.PROMOTED, "2"),
+    ],
+)  # fmt: skip
+def test_served_is_what_is_in_service_not_what_a_rollout_refused(
+    renewal_project: Path, phase: Phase, serves: str
+) -> None:
+    files = deployer(open_project())
+    files.want("renewal", 1, "file:///bundles/b1")
+    files.want("renewal", 2, "file:///bundles/b2", "make_data.py@abc")
+    nothing = choose(open_project(), Wish("renewal"))
+    assert (nothing.version, nothing.why) == ("2", "wanted, and nothing serves yet")
+    _promoted("renewal", phase)
+    chosen = choose(open_project(), Wish("renewal"))
+    assert (chosen.version, chosen.storage_uri) == (serves, f"file:///bundles/b{serves}")
+    if serves == "1":
+        assert chosen.why == f"in service; version 2 is wanted: {phase}"
+        assert chosen.template == ""
+    else:
+        assert (chosen.why, chosen.template) == ("in service", "make_data.py@abc")
+        project = open_project()
+        settings = settings_of(project, Wish("renewal"), chosen, host="h", http_port=1, grpc_port=0)
+        assert settings.revision == wanted(project, "renewal").revision.name
+        assert predictor_command(project.root, chosen.template, settings)[1] == str(project.root / "make_data.py")
+    asked = choose(open_project(), Wish("renewal", version="2"))
+    assert (asked.version, asked.why) == ("2", "as asked")
+
+
+@pytest.mark.parametrize("fault", [NotFound("it was deleted there"), Unavailable("MLflow does not answer")])
+def test_a_version_that_the_service_had_is_found_without_the_registry(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch, fault: SerinusError
+) -> None:
+    class Away:
+        """MLflow, away or emptied."""
+
+        def version(self, model: str, which: str) -> ModelVersion:
+            raise fault
+
+    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Away())
+    _promoted("renewal", Phase.PROMOTED)
+    files = deployer(open_project())
+    files.want("renewal", 3, "file:///bundles/b3")
+    found = choose(open_project(), Wish("renewal", version="2"))
+    assert (found.version, found.storage_uri) == ("2", "file:///bundles/b2")
+    started = json.loads(run("rollout", "start", "renewal", "--version", "2", "--json").stdout)
+    assert started["revision"].startswith("renewal-v2-")
+    with pytest.raises(type(fault)):
+        choose(open_project(), Wish("renewal", version="champion"))
