@@ -86,12 +86,13 @@ def report(problem: str, job: str, html: Path, summary: Path) -> None:
         from serinus.wiring.summary import summarize
 
         record = context.journal.read()
-        write(record, html)
-        document = summarize(record, context.problem.card)
+        card = context.problem.card
+        write(record, html, card)
+        document = summarize(record, card)
         text = json.dumps(document, indent=1) + "\n"
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(text, encoding="utf-8")
-        write(record, context.journal.folder / "report.html")
+        write(record, context.journal.folder / "report.html", card)
         (context.journal.folder / "summary.json").write_text(text, encoding="utf-8")
         context.facts["closed"] = _close(context, record)
 
