@@ -21,6 +21,7 @@ from serinus.wiring.shared import feature_sources
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
 from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
+from serinus.wiring.warned import remember
 
 
 def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
@@ -35,6 +36,7 @@ def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], ev
         for name in wanted_candidates(wanted, context.problem.card, found):
             tags = _tags(context, read_json(folders[name] / TRAINED), lineage, gates[name])
             versions.append(_register_one(context, run_id, name, folders[name] / "bundle", tags))
+            remember(context.project, versions[-1])
         registry(context.project).challenge(problem, versions[-1].version)
         _log_run(context, run_id, found, lineage)
         context.facts.update(
@@ -163,6 +165,7 @@ def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
         "bundle_hash": version.tags["serinus.bundle_hash"],
         "storage_uri": version.storage_uri,
         "aliases": sorted(set(aliases)),
+        "warnings": version.warnings,
     }
 
 
