@@ -55,6 +55,7 @@ class Spy:
         def begins(project: Any, problem: Any, name: str, *rest: Any) -> Mapping[str, str]:
             found = made_of(project, problem, name, *rest)
             self.step = name
+            self.read[name] |= set()
             return found
 
         def ended(journal: Journal, record: StepRecord) -> None:

@@ -12,6 +12,7 @@ from serinus.core.errors import CardError, ProblemCodeError
 from serinus.wiring.problem_check import TRIED_BYTES, check_problem
 from serinus.wiring.project import load_module, open_project
 from serinus.wiring.step import step
+from serinus.wiring.steps.data import storable
 
 PROBLEM, REPO = "problems/renewal", "feature_repo"
 CARD, DATASET, FEATURES = f"{PROBLEM}/problem.yaml", f"{PROBLEM}/dataset.py", f"{PROBLEM}/features.py"
@@ -175,3 +176,10 @@ def test_half_a_module_is_not_kept(tmp_path: Path) -> None:
         load_module(path)
     path.write_text("A = 2\n")
     assert load_module(path).A == 2
+
+
+def test_values_that_cannot_be_stored_are_told_by_their_table(tmp_path: Path) -> None:
+    mixed = pd.DataFrame({"fee": [1.0, "free"]})
+    cannot = pytest.raises(ProblemCodeError, match=r"^table months of clean\(\) cannot be stored: ")
+    with cannot, storable("table months of clean()"):
+        mixed.to_parquet(tmp_path / "months.parquet", index=False)
