@@ -6,8 +6,10 @@ from importlib import resources
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from serinus.cli.output import command, out, show_json
+from serinus.core.card.steps import four_steps, not_used_yet
 from serinus.core.errors import Conflict, UsageError
 from serinus.wiring.project import open_project
 
@@ -19,29 +21,39 @@ _FILES = ("problem.yaml", "contract.yaml", "dataset.py", "features.py")
 @app.command()
 @command
 def check(name: str, as_json: Json = False) -> None:
-    """Explains every fault of a card by its field; exit code 2 when there is one."""
+    """Finds what would break a run later, each by its field or line; exit code 2 when there is a fault."""
     project = open_project()
-    loaded = project.problem(name)
-    from serinus.validation.contract import parse_contract
+    from serinus.wiring.problem_check import check_problem
 
-    where = f"{project.layout.problems}/{name}/{loaded.card.data.contract}"
-    contract = parse_contract(loaded.contract(), where=where)
-    card = loaded.card
+    found = check_problem(project, name)
+    found.require()
+    card, contract = found.card, found.contract
+    if card is None or contract is None:  # without either there is a fault
+        raise AssertionError(name)
     facts: dict[str, Any] = {
         "problem": name,
         "valid": True,
         "kind": card.framing.kind.value,
+        "steps": four_steps(card),
         "kpis": [kpi.name for kpi in card.requirements.kpis],
         "candidates": [one.name for one in card.data.candidates],
         "gates": [one.name for one in card.operation.gates],
         "contract_suites": sorted(contract.suites),
+        "not_used_yet": not_used_yet(card),
+        "notes": found.notes,
     }
     if as_json:
         show_json(facts)
         return
-    out.print(f"[green]{name}: card and contract are valid[/] ({card.framing.kind.value}: {card.title})")
-    for key in ("kpis", "candidates", "gates", "contract_suites"):
-        out.print(f"  {key.replace('_', ' ')}: {', '.join(facts[key])}")
+    out.print(f"[green]{name}: card and contract are valid[/] ({card.framing.kind.value}: {escape(card.title)})")
+    for step in facts["steps"]:
+        out.print(f"[bold]{step['title']}[/]")
+        for key, value in step["says"].items():
+            out.print(f"  {key}: {escape(value)}", soft_wrap=True)
+    if facts["not_used_yet"]:
+        out.print(f"[yellow]not used yet[/]: {', '.join(facts['not_used_yet'])}", soft_wrap=True)
+    for note in found.notes:
+        out.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
 
 
 @app.command()

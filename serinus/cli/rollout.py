@@ -19,7 +19,7 @@ from rich.text import Text
 from serinus.cli import rollout_view
 from serinus.cli.output import command, err, finite, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
-from serinus.core.rollout.spec import Intents
+from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase, StepKind
 from serinus.rollout.local_store import LocalRollouts
@@ -117,11 +117,22 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
     registry = _registry(problem)
     if as_json:
         told = registry.model_dump(mode="json") if registry else None
-        show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told})
+        document = {"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told}
+        show_json(document | {"warnings": _warned(problem, spec)})
         return
     out.print(rollout_view.rollout(spec, state, _expected(problem)))
+    for version, text in _warned(problem, spec).items():
+        out.print(Text(f"version {version} failed warnings: {text}", style="yellow"), soft_wrap=True)
     for line in _unsynced(registry):
         out.print(line, soft_wrap=True)
+
+
+def _warned(problem: str, spec: RolloutSpec) -> dict[str, str]:
+    """The failed warnings of both versions, of those that have any."""
+    from serinus.wiring.warned import failed_warnings
+
+    project, versions = open_project(), dict.fromkeys((spec.candidate.version, spec.stable.version))
+    return {version: text for version in versions if (text := failed_warnings(project, problem, version))}
 
 
 def _registry(problem: str) -> Synced | None:

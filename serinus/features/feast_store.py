@@ -248,6 +248,11 @@ class FeastStore:
         )
 
 
+def check_config(project: FeastProject) -> None:
+    """Reads the configuration as a store would. Raises `UsageError` when it cannot be used."""
+    _repo_config(project, _read(project))
+
+
 def _read(project: FeastProject) -> dict[str, Any]:
     """feature_store.yaml with its variables filled in, and with what it does not have to say."""
     values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": project.name}

@@ -15,6 +15,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from serinus.core.card import Problem
+from serinus.core.card.steps import four_steps
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome, warnings
 from serinus.report import plots, rollouts
@@ -34,25 +36,27 @@ _COLUMNS = (
 _ORDER = {Outcome.ERROR: 0, Outcome.FAIL: 1, Outcome.NOT_APPLICABLE: 2, Outcome.PASS: 3}
 
 
-def render(run: RunRecord) -> str:
-    """The page as text."""
+def render(run: RunRecord, card: Problem | None = None) -> str:
+    """The page as text; with the four steps of the problem where its card is given."""
     environment = Environment(
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["n"] = lambda value: f"{value:,}" if isinstance(value, int) else value
     style = Markup(_text("page.css"))  # noqa: S704 - our own file; escaped, its quotes and arrows would mean nothing
-    return environment.get_template("page.html").render(style=style, **_model(run))
+    return environment.get_template("page.html").render(
+        style=style, steps=four_steps(card) if card else [], **_model(run)
+    )
 
 
 def _text(name: str) -> str:
     return resources.files("serinus.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def write(run: RunRecord, path: Path) -> None:
+def write(run: RunRecord, path: Path, card: Problem | None = None) -> None:
     """Replaces the file as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(render(run), encoding="utf-8")
+    fresh.write_text(render(run, card), encoding="utf-8")
     fresh.replace(path)
 
 

@@ -90,8 +90,9 @@ class Demo:
         record = self.journal.read()
         if not record.steps:
             return
-        write(record, self.folder / "report.html")
-        summary = summarize(record, self.project.problem(PROBLEM).card)
+        card = self.project.problem(PROBLEM).card
+        write(record, self.folder / "report.html", card)
+        summary = summarize(record, card)
         summary["stages"].insert(0, {"name": "install", "seconds": round(self.install, 1)})
         summary["elapsed_s"] = round(time.time() - self.started, 1)
         write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")

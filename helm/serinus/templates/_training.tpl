@@ -8,7 +8,7 @@ podFailurePolicy:
       onExitCodes:
         containerName: training
         operator: In
-        values: [2, 3, 4]
+        values: [2, 3, 4, 7]
 template:
   metadata:
     labels:

@@ -95,10 +95,13 @@ class Kpi(CardPart):
 
 
 class Latency(CardPart):
-    """The budget of one request with `items` candidates, measured at the predictor, in milliseconds."""
+    """The budget of one request with `items` candidates, measured at the predictor, in milliseconds.
 
-    p50_ms: Annotated[float, Field(gt=0)]
-    p99_ms: Annotated[float, Field(gt=0)]
+    Evaluation times requests of `items` rows; nothing reads the two budgets yet.
+    """
+
+    p50_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
     items: Annotated[int, Field(ge=1, le=500)] = 1
 
 
@@ -108,8 +111,8 @@ class Requirements(CardPart):
     goal: Annotated[str, Field(min_length=10)]
     users: Annotated[str, Field(min_length=3)]
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
-    latency: Latency
-    throughput_rps: Annotated[float, Field(gt=0)]
+    latency: Latency = Latency()
+    throughput_rps: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def covariates(self) -> tuple[str, ...]:

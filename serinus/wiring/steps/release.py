@@ -22,6 +22,7 @@ from serinus.wiring.shared import feature_sources
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
 from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
+from serinus.wiring.warned import remember
 
 
 def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
@@ -36,6 +37,7 @@ def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], ev
         for name in wanted_candidates(wanted, context.problem.card, found):
             tags = _tags(context, read_json(folders[name] / TRAINED), lineage, gates[name])
             versions.append(_register_one(context, run_id, name, folders[name] / "bundle", tags))
+            remember(context.project, versions[-1])
         registry(context.project).challenge(problem, versions[-1].version)
         _log_run(context, run_id, found, lineage)
         context.facts.update(
@@ -89,14 +91,15 @@ def report(problem: str, job: str, html: Path, summary: Path) -> None:
         from serinus.report import write
         from serinus.wiring.summary import summarize
 
-        kinds = [one.kind for one in context.problem.card.data.candidates]
+        card = context.problem.card
+        kinds = [one.kind for one in card.data.candidates]
         record = ended(context.journal.read(), kinds, datetime.now(UTC))
-        write(record, html)
-        document = summarize(record, context.problem.card)
+        write(record, html, card)
+        document = summarize(record, card)
         text = json.dumps(document, indent=1) + "\n"
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(text, encoding="utf-8")
-        write(record, context.journal.folder / "report.html")
+        write(record, context.journal.folder / "report.html", card)
         (context.journal.folder / "summary.json").write_text(text, encoding="utf-8")
         context.facts["closed"] = _close(context, record)
 
@@ -167,6 +170,7 @@ def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
         "bundle_hash": version.tags["serinus.bundle_hash"],
         "storage_uri": version.storage_uri,
         "aliases": sorted(set(aliases)),
+        "warnings": version.warnings,
     }
 
 

@@ -16,6 +16,7 @@ from serinus.wiring.journal import Journal, write_atomically
 from serinus.wiring.project import load_module, open_project
 from serinus.wiring.step import step
 from serinus.wiring.summary import summarize
+from serinus.wiring.warned import failed_warnings, remember
 
 
 def test_a_project_is_found_upwards(renewal_project: Path) -> None:
@@ -260,3 +261,13 @@ def test_the_summary_shows_the_gates_of_whatever_is_registered(renewal_project: 
 def test_a_version_tells_its_failed_warnings(tags: dict[str, str], told: str) -> None:
     version = ModelVersion("toy", 1, "run", "file:///b", datetime(2026, 1, 1, tzinfo=UTC), tags)
     assert version.warnings == told
+
+
+def test_failed_warnings_are_known_without_the_registry(renewal_project: Path) -> None:
+    project = open_project()
+    tags = {"serinus.failed_warnings": "calibrated"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    remember(project, ModelVersion("renewal", 2, "run", "file:///b", at, tags))
+    remember(project, ModelVersion("renewal", 3, "run", "file:///b", at))
+    told = [failed_warnings(project, "renewal", version) for version in ("2", "3", "4", "../2", "")]
+    assert told == ["calibrated", "", "", "", ""]
