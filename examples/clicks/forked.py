@@ -21,6 +21,13 @@ from pathlib import Path
 from kfp.dsl.component_factory import EXECUTOR_MODULE
 from kfp.local import subprocess_task_handler
 
+from pipelines.local import LocalRun, OnEvent, run_local
+from serinus.core.errors import DataError
+from serinus.wiring.journal import Journal
+from serinus.wiring.project import Project
+from serinus.wiring.resume import Resumable
+from serinus.wiring.shared import turn
+
 _NEEDED = (
     "mlflow", "feast", "great_expectations", "lightgbm", "sklearn.linear_model", "kfp.dsl.executor",
     "serinus.registry.registry", "serinus.registry.tracker", "serinus.features.feast_store", "serinus.report",
@@ -29,8 +36,22 @@ _NEEDED = (
 )  # fmt: skip
 
 
+def train(project: Project, problem: str, name: str, register: str, on_event: OnEvent) -> None:
+    """`serinus pipeline run PROBLEM --name NAME --register REGISTER`. Raises what its first failed step recorded."""
+    loaded, journal = project.problem(problem), Journal(project.home, problem, name)
+    with turn(project.home, problem, name), _forked_steps():
+        file = Resumable(project, loaded, journal).begin(register)
+        run = LocalRun(loaded.card, name, file.register_, project.root, project.home, file.kept(loaded.card))
+        failed = run_local(run, on_event)
+    if failed:
+        failure = journal.read().failure()
+        told = failure.error if failure else None
+        cause = told.headline if told else "\n".join(failed.lines)
+        raise DataError(f"step {failed.name} of the pipeline failed", cause=cause, hint=f"its log: {run.folder}")
+
+
 @contextmanager
-def forked_steps() -> Iterator[None]:
+def _forked_steps() -> Iterator[None]:
     """While it lasts, kfp.local forks. There is no setting for it: the function that starts a process is replaced."""
     for name in _NEEDED:
         import_module(name)

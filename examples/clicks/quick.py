@@ -25,7 +25,7 @@ from examples.clicks import trained
 from examples.clicks.traffic import Counted, Shop, visitors
 from examples.clicks.truth import Effect, true_effect
 from examples.clicks.world import World
-from serinus.core.errors import Conflict, DataError, SerinusError, Unavailable
+from serinus.core.errors import Conflict, SerinusError, Unavailable
 from serinus.core.rollout.record import Counted as Told
 from serinus.core.rollout.record import RolloutRecord
 from serinus.core.rollout.words import Phase
@@ -117,12 +117,9 @@ def _fresh(folder: Path) -> Project:
 
 def _train(quick: Quick) -> None:
     """The whole pipeline. Raises what its first failed step recorded."""
-    from examples.clicks.forked import forked_steps
-    from pipelines.local import LocalRun, run_local
+    from examples.clicks.forked import train
 
     _say(f"the shop's log becomes two versions: `serinus pipeline run {PROBLEM} --register linear,gbdt`")
-    card = quick.project.problem(PROBLEM).card
-    run = LocalRun(card, RUN, "linear,gbdt", quick.project.root, quick.project.home)
     shown: set[str] = set()
 
     def on_event(_: str, state: str) -> None:
@@ -132,13 +129,7 @@ def _train(quick: Quick) -> None:
                     shown.add(one.name)
                     _say(f"  {'✓' if one.status == 'ok' else '✗'} {one.name:<18} {one.seconds:5.1f} s")
 
-    with forked_steps():
-        failed = run_local(run, on_event)
-    if failed:
-        failure = quick.journal.read().failure()
-        told = failure.error if failure else None
-        cause = told.headline if told else "\n".join(failed.lines)
-        raise DataError(f"step {failed.name} of the pipeline failed", cause=cause, hint=f"log: {run.folder}")
+    train(quick.project, PROBLEM, RUN, "linear,gbdt", on_event)
 
 
 def _rolled_out(quick: Quick, names: Sequence[str]) -> tuple[RolloutRecord, ...]:

@@ -124,7 +124,7 @@ class World:
 
 def looked_at(places: int) -> Floats:
     """The chance that each place of a page is looked at, from the top."""
-    return READ_ON ** np.arange(places)
+    return np.asarray(READ_ON ** np.arange(places), dtype=np.float64)
 
 
 def item_name(item: int) -> str:
