@@ -17,7 +17,7 @@ BED := $(PY) -m tests.cluster.bed
 # The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
 CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
 
-.PHONY: help demo test test-unit test-slow verify-stats pictures lint format bench lock compile clean
+.PHONY: help demo quick test test-unit test-slow verify-stats pictures lint format bench lock compile clean
 .PHONY: manifests cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
@@ -31,6 +31,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.start serinus.wiring.demo --started $$started
+
+quick: ## in a minute and a half: two versions of a shop whose truth is known, and whether the verdicts agree with it
+	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m examples.clicks quick --started $$started
 
 # Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
 define needs

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from serinus.cli.output import command, out, show_json
+from serinus.core.card import Kind
 from serinus.core.card.steps import four_steps, not_used_yet
 from serinus.core.errors import Conflict, UsageError
 from serinus.wiring.project import open_project
@@ -58,7 +59,13 @@ def check(name: str, as_json: Json = False) -> None:
 
 @app.command()
 @command
-def new(name: str, as_json: Json = False) -> None:
+def new(
+    name: str,
+    kind: Annotated[
+        Kind, typer.Option(help="`ranking` orders many items for one entity; `scoring` gives one entity a probability.")
+    ] = Kind.SCORING,
+    as_json: Json = False,
+) -> None:
     """Writes a commented skeleton of a problem that passes the check."""
     if not name.replace("_", "").isalnum() or not name[0].isalpha() or name != name.lower():
         raise UsageError(
@@ -68,18 +75,14 @@ def new(name: str, as_json: Json = False) -> None:
     folder = project.problem_folder(name)
     if folder.exists():
         raise Conflict(f"{folder} exists already", hint="choose another name, or edit what is there")
-    folder.mkdir(parents=True)
-    written = []
-    for file in _FILES:
-        text = resources.files("serinus.cli").joinpath("skeleton", f"{file}.txt").read_text(encoding="utf-8")
-        (folder / file).write_text(text.replace("__NAME__", name), encoding="utf-8")
-        written.append(str((folder / file).relative_to(project.root)))
+    places = {file: folder / file for file in _FILES}
     repo = project.feature_repo / f"{name}.py"
-    if not repo.exists():
-        text = resources.files("serinus.cli").joinpath("skeleton", "feature_repo.py.txt").read_text(encoding="utf-8")
-        repo.parent.mkdir(parents=True, exist_ok=True)
-        repo.write_text(text.replace("__NAME__", name), encoding="utf-8")
-        written.append(str(repo.relative_to(project.root)))
+    places |= {} if repo.exists() else {"feature_repo.py": repo}
+    for file, place in places.items():
+        text = resources.files("serinus.cli").joinpath("skeleton", kind, f"{file}.txt").read_text(encoding="utf-8")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text.replace("__NAME__", name), encoding="utf-8")
+    written = [str(place.relative_to(project.root)) for place in places.values()]
     if as_json:
         show_json({"problem": name, "files": written})
         return

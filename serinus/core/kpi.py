@@ -46,6 +46,11 @@ def hits_at(rows: RankedRows, k: int) -> Floats:
     return rows.total(rows.labels * (rows.rank < k))
 
 
+def shown_at(rows: RankedRows, k: int) -> Floats:
+    """Items among the first k: the impressions of a page with k places."""
+    return rows.total((rows.rank < k).astype(np.float64))
+
+
 def top_1(rows: RankedRows) -> Floats:
     """1 when the first item is a positive."""
     return hits_at(rows, 1)

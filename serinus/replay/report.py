@@ -20,7 +20,7 @@ from serinus.core.kpi import RankedRows, hits_at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.evidence.divisions import By, Division, divided
-from serinus.evidence.plan import OBSERVED, PREDICTED, KpiPlan
+from serinus.evidence.plan import KpiPlan, columns_of
 from serinus.replay.progress import Sent
 from serinus.replay.recording import BASELINE, Recording
 
@@ -127,13 +127,14 @@ def latency(sent: Sequence[Sent]) -> dict[str, float]:
 
 def _figure(kpi: Kpi, rows: pa.Table, division: Division) -> Figure:
     clusters = _codes(rows["entity"].to_pylist())
+    sums = [np.asarray(rows[name].to_numpy()) for name in columns_of(kpi)]
+    top, bottom = sums[0], sums[1] if len(sums) > 1 else np.ones(len(rows))
     if kpi.formula == "calibration":
-        predicted, observed = (np.asarray(rows[kpi.name + part].to_numpy()) for part in (PREDICTED, OBSERVED))
-        found = quotient(predicted, observed, clusters)
+        found = quotient(top, bottom, clusters)
     elif kpi.is_share:
-        found = share(np.asarray(rows[kpi.name].to_numpy()), np.ones(len(rows)), clusters)
+        found = share(top, bottom, clusters)
     else:
-        found = rate(np.asarray(rows[kpi.name].to_numpy()), np.ones(len(rows)), clusters, event=kpi.cap or 1.0)
+        found = rate(top, bottom, clusters, event=kpi.cap or 1.0)
     return _told(kpi.name, kpi.formula, found, len(rows)).model_copy(update=asdict(division))
 
 

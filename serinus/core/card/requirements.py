@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from serinus.core.card.base import CardPart, Direction, Duration, Feature, Name, Share
 
 KpiFormula = Literal[
+    "ctr",
     "hits_at_k",
     "top_1",
     "any_hit_at_k",
@@ -58,9 +59,10 @@ class Kpi(CardPart):
 
     @property
     def is_share(self) -> bool:
-        """Whether each request has it or has it not."""
+        """Whether each request, or each item shown, has it or has it not."""
         return self.formula in (
-            "top_1", "any_hit_at_k", "conversion", "return_within", "error_rate", "latency_slo", "cold_start_share"
+            "ctr", "top_1", "any_hit_at_k", "conversion", "return_within", "error_rate", "latency_slo",
+            "cold_start_share",
         )  # fmt: skip
 
     @property
@@ -81,7 +83,7 @@ class Kpi(CardPart):
 
     @model_validator(mode="after")
     def _complete(self) -> Kpi:
-        needs = {"hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}
+        needs = {"ctr": "k", "hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}
         field = needs.get(self.formula)
         if field and getattr(self, field) is None:
             raise ValueError(f"formula {self.formula} needs {field}")

@@ -44,6 +44,7 @@ def test_the_retail_card_holds(retail_card: Problem) -> None:
         ("requirements/kpis/0/role", "aim", "requirements.kpis[0].role: "),
         ("requirements/kpis/0/non_inferiority_margin", ..., "a goal needs non_inferiority_margin"),
         ("requirements/kpis/0/k", ..., "formula hits_at_k needs k"),
+        ("requirements/kpis/1/formula", "ctr", "formula ctr needs k"),
         ("requirements/kpis/0/typo", 1, "requirements.kpis[0].typo: Extra inputs are not permitted"),
         ("requirements/kpis", [], "requirements.kpis: "),
         ("framing/kind", "sorting", "framing.kind: "),
@@ -148,3 +149,16 @@ def test_scoring_measures_no_hits(renewal_card: Problem) -> None:
     with pytest.raises(CardError) as raised:
         parse_card(raw)
     assert raised.value.cause.startswith("data.selection.metric: hits_at_10 is not measured for kind scoring")
+
+
+@pytest.mark.parametrize("written", ["5s", "90s", "90m", "12h", "36h", "7d", "0m"])
+def test_a_duration_is_written_as_it_was_read(written: str) -> None:
+    label = parse_card(_with("framing/label/maturity", written)).framing.label
+    assert label.model_dump(mode="json")["maturity"] == written
+    assert type(label).model_validate_json(label.model_dump_json()) == label
+
+
+def test_less_than_a_second_is_no_duration_of_a_card() -> None:
+    label = parse_card(_with("framing/label/maturity", "PT0.5S")).framing.label
+    with pytest.raises(ValueError, match="whole seconds"):
+        label.model_dump_json()
