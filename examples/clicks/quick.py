@@ -154,6 +154,7 @@ def _one(quick: Quick, name: str, number: int, ticker: _Ticker, shop: Shop) -> N
     assert stable is not None  # noqa: S101 - it serves
     wanted = want(quick.project, PROBLEM, "", trained.entry_point("" if name == "better" else name))
     _say(f"\n{name}: {wanted.rollout} against {stable.name}")
+    ticker.tick()  # its predictor starts while the truth is computed
     found = trained.load(quick.project)
     of = trained.served(found, wanted.revision, "" if name == "better" else name)
     quick.truths[name] = true_effect(quick.world, of, trained.served(found, stable))
