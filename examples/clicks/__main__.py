@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("log", help="write the shop's log anew")
     quick = commands.add_parser("quick", help="what `make quick` does")
     quick.add_argument("--started", type=float, help="when it was called, epoch seconds")
-    play = commands.add_parser("play", help="train, serve, and roll these versions out one after the other")
+    play = commands.add_parser("play", help="train, serve, roll `better` out, and then these versions")
     play.add_argument("versions", nargs="+", choices=VERSIONS)
     commands.add_parser("truth", help="the true effects, after `make quick`")
     simulate = commands.add_parser("simulate", help="rollouts in one process on a clock of its own, after `make quick`")
@@ -37,7 +38,9 @@ def main(arguments: list[str]) -> int:
         from examples.clicks import quick as quickly
 
         started = getattr(asked, "started", None) or time.time()
-        return quickly.run(asked.versions if asked.command == "play" else quickly.VERSIONS, started)
+        # The others are made of the second model, so that one is rolled out first.
+        played = [BETTER, *(name for name in getattr(asked, "versions", quickly.VERSIONS) if name != BETTER)]
+        return quickly.run(played, started)
     return _truth() if asked.command == "truth" else _simulate(asked.seeds, asked.versions)
 
 
@@ -90,6 +93,7 @@ def _simulate(seeds: int, versions: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is that of Ctrl-C
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

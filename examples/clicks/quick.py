@@ -81,7 +81,7 @@ def run(names: Sequence[str], started: float) -> int:
     folder = Path(os.environ.get("SERINUS_HOME", ".serinus")).absolute() / "quick"
     try:
         with _alone(folder):
-            quick = Quick(folder, _fresh(folder), started)
+            quick = Quick(folder, fresh(folder), started)
             _train(quick)
             return _told(quick, _rolled_out(quick, names))
     except SerinusError as fault:
@@ -100,7 +100,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _fresh(folder: Path) -> Project:
+def fresh(folder: Path) -> Project:
     """The shop's project with an empty home; predictors that a killed start left are ended first."""
     home = folder / "home"
     # The environment of every process that is started here, and of the commands that look at it later.
@@ -154,6 +154,7 @@ def _one(quick: Quick, name: str, number: int, ticker: _Ticker, shop: Shop) -> N
     assert stable is not None  # noqa: S101 - it serves
     wanted = want(quick.project, PROBLEM, "", trained.entry_point("" if name == "better" else name))
     _say(f"\n{name}: {wanted.rollout} against {stable.name}")
+    ticker.tick()  # its predictor starts while the truth is computed
     found = trained.load(quick.project)
     of = trained.served(found, wanted.revision, "" if name == "better" else name)
     quick.truths[name] = true_effect(quick.world, of, trained.served(found, stable))
@@ -217,7 +218,7 @@ def _record(quick: Quick, records: Sequence[RolloutRecord], seconds: float) -> N
 def _told(quick: Quick, records: Sequence[RolloutRecord]) -> int:
     """Truth beside verdict, on the screen and in the summary; 1 when they disagree."""
     goal = next(kpi.name for kpi in quick.project.problem(PROBLEM).card.requirements.kpis if kpi.role == "goal")
-    rows = [_row(quick, name, one, goal) for name, one in zip(quick.truths, records, strict=True)]
+    rows = [version_row(quick, name, one, goal) for name, one in zip(quick.truths, records, strict=True)]
     write(quick.journal.read(), quick.folder / "report.html")
     elapsed = round(time.time() - quick.started, 1)
     document = {"elapsed_s": elapsed, "versions": rows}
@@ -231,7 +232,8 @@ def _told(quick: Quick, records: Sequence[RolloutRecord]) -> int:
     return int(not all(row["agrees"] for row in rows))
 
 
-def _row(quick: Quick, name: str, record: RolloutRecord, goal: str) -> dict[str, Any]:
+def version_row(quick: Quick, name: str, record: RolloutRecord, goal: str) -> dict[str, Any]:
+    """One version in the summary; effects are relative to the version that it was rolled out against."""
     truth, kpi = quick.truths[name], next(one for one in record.kpis if one.name == goal)
     return {
         "name": name,
