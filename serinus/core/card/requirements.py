@@ -59,11 +59,8 @@ class Kpi(CardPart):
 
     @property
     def is_share(self) -> bool:
-        """Whether each request, or each item shown, has it or has it not."""
-        return self.formula in (
-            "ctr", "top_1", "any_hit_at_k", "conversion", "return_within", "error_rate", "latency_slo",
-            "cold_start_share",
-        )  # fmt: skip
+        """Whether it lies within 0 and 1: each request (or item shown) has it or has it not."""
+        return self.formula not in ("hits_at_k", "revenue", "log_loss", "calibration")
 
     @property
     def least_effect(self) -> float:
