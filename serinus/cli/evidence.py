@@ -33,6 +33,7 @@ from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_jso
 from serinus.client import Client, Refused, Unreachable
 from serinus.client.written import in_range, moment
 from serinus.core.errors import Unavailable, UsageError
+from serinus.core.rollout.record import Replayed
 from serinus.evidence.divisions import ALONE, By
 from serinus.replay.progress import Sent
 from serinus.replay.report import Figure, ReplayResult
@@ -192,13 +193,16 @@ class _FirstFailure:
 
 def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
     """The live view of the service, and at the end how it stands."""
+    from serinus.wiring.replayed import replayed
     from serinus.wiring.rollout_replay import Watchers, replay_rollouts
     from serinus.wiring.rollouts import Hosting, hosted
+    from serinus.wiring.services import places
 
     with hosted(open_project(), wish.problem, Hosting(event_time=True)) as host, Live(console=err) as live:
+        folder = places(open_project(), wish.problem).rollouts
         watchers = Watchers(
             on_sent=_FirstFailure(live.console),
-            on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view)),
+            on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view, replayed(folder))),
         )
         played = replay_rollouts(open_project(), wish, host, watchers, every=every)
     if as_json:
@@ -265,7 +269,10 @@ def trace(problem: str, request_id: str, as_json: Json = False) -> None:
 def show_result(result: ReplayResult) -> None:
     """The report of a replay, for people."""
     hits = [one for one in result.kpis if one.formula == "hits_at_k"]
-    _show_figures(f"{result.visits} visits, {result.passes} pass(es), {result.failed} failed", result.kpis)
+    played = Replayed(visits=result.visits, passes=result.passes)
+    _show_figures(f"{played}; {result.failed} failed", result.kpis)
+    if played.flag:
+        out.print(f"! {played.flag}", style="yellow", soft_wrap=True)
     if result.baselines:
         _show_figures("baselines on the same visits (hits among the first 10)", (*hits, *result.baselines))
     times, stages = result.latency_ms, ", ".join(f"{one.name} {one.mean_ms:.2f}" for one in result.stages)

@@ -156,7 +156,7 @@ def _roll_out(demo: Demo) -> dict[str, Any]:
     from serinus.wiring.demo_rollouts import DemoRollouts
 
     card = demo.project.problem(PROBLEM).card
-    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts", VISITS).run()
+    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts").run()
 
 
 def _serve_and_replay(demo: Demo) -> int:

@@ -28,6 +28,7 @@ from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reducer
 from serinus.wiring.project import Project
 from serinus.wiring.replay import REPLAYS, ReplayWish, new_plan
+from serinus.wiring.replayed import ReplayedFiles
 from serinus.wiring.rollouts import Hosted
 from serinus.wiring.services import places
 from serinus.wiring.serving import service_of
@@ -73,10 +74,13 @@ def replay_rollouts(
     recording = read_recording(recording_folder(project, wish.problem), wish.problem)
     schedule = Schedule(recording, new_plan(folder, wish), KpiPlan.of(card).longest)
     reduce, counting = reducer(project, card).reduce, threading.Lock()
+    place = places(project, wish.problem)
+    counted = ReplayedFiles(place.rollouts, len(schedule.recording.requests))
 
     def pause(as_of: datetime) -> bool:
         time.sleep(FLUSH_SECONDS)
         reduce(as_of.timestamp())
+        counted.write()
         played.view = _ticked(host)
         watchers.on_tick(played.view)
         return _done(host, played.view, name)
@@ -86,10 +90,11 @@ def replay_rollouts(
         with counting:
             played.failed_by_step[_where(played.view)] += bool(one.fault)
             played.first_failure = played.first_failure or one.fault
+            if played.view.rollout is not None and not played.view.rollout.phase.ended:
+                counted.count(played.view.rollout.name, one.number)
         watchers.on_sent(one)
 
-    routes = places(project, wish.problem).route
-    target = Target("", wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate, routes)
+    target = Target("", wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate, place.route)
     progress = Progress(folder)
     began = time.perf_counter()
     try:

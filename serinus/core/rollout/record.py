@@ -21,25 +21,49 @@ DecidedIn = Literal["shadow", "weight"]
 _ROLES: tuple[Role, ...] = ("goal", "guardrail", "report")
 _SUMMARY = (
     "name", "candidate_version", "revision", "outcome", "decided_by", "decided_in", "steps", "kpis", "planned_units",
-    "used_units",
+    "used_units", "replayed",
 )  # fmt: skip
+# So often a visit may come again before a reader is warned.
+MOST_PASSES = 3
 _STEP_SUMMARY = {"kind", "weight", "units", "requests", "failed", "seconds"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Replayed(_Part):
+    """What a rollout was judged on in a replay: distinct visits, and how often they were played.
+
+    A unit of another pass is the same visit once more: it sharpens what is known of these visits, not of others.
+    """
+
+    visits: int
+    passes: int
+
+    def __str__(self) -> str:
+        played = "once" if self.passes == 1 else f"in {self.passes} passes"
+        return f"{self.visits:,} distinct visits, played {played}"
+
+    @property
+    def flag(self) -> str:
+        """A warning, where it is due."""
+        if self.passes <= MOST_PASSES:
+            return ""
+        return f"the same visits came up to {self.passes} times: the units are not so many customers"
 
 
 @dataclass(frozen=True)
 class Counted:
     """What was counted outside of a rollout: failed requests by rollout and step, units planned by rollout (and step).
 
-    `failed` is None when nobody counted; a step that is missing in it had no failure.
+    `failed` is None when nobody counted; a step that is missing in it had no failure. `replayed`: by rollout.
     """
 
     failed: Mapping[tuple[str, int], int] | None = None
     planned: Mapping[str, int] = field(default_factory=dict)
     planned_by_step: Mapping[tuple[str, int], int] = field(default_factory=dict)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    replayed: Mapping[str, Replayed] = field(default_factory=dict)
 
 
 class StepFigures(_Part):
@@ -123,7 +147,7 @@ class RolloutRecord(_Part):
     """One rollout. `revision` is the candidate's; `outcome` the end state, or the phase of one that still lives.
 
     `recorded_outcomes`: they come from a log, so they do not depend on what was shown. `ahead`: steps that were not
-    entered.
+    entered. `replayed`: what a replay played through it, None for real callers.
     """
 
     name: str
@@ -150,6 +174,7 @@ class RolloutRecord(_Part):
     log: tuple[Entry, ...]
     unjudged: dict[str, int]
     conditions: tuple[Condition, ...]
+    replayed: Replayed | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures that machines compare, as JSON values."""
@@ -174,6 +199,7 @@ def record_of(
         kpis=figures_of(spec, state),
         planned_units=counted.planned.get(spec.name),
         used_units=sum(state.closed(number, goals_of(spec)).units for number in range(len(state.steps))),
+        replayed=counted.replayed.get(spec.name),
         reason=state.reason,
         stable=spec.stable,
         candidate=spec.candidate,
