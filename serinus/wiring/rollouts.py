@@ -146,7 +146,11 @@ def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], Roll
 def _launch(
     project: Project, card: Problem, service: Service, hosting: Hosting
 ) -> Callable[[Revision, int], Sequence[str]]:
-    """The command of an arm: the predictor, or the entry point that the revision names."""
+    """The command of an arm: the predictor, or the entry point that the revision names.
+
+    Made of what is known now: an arm that differs from it is replaced, and a file that somebody edits replaces none.
+    """
+    online = hosting.online or online_address(project, card.name)
 
     def launch(revision: Revision, port: int) -> Sequence[str]:
         settings = ServeSettings(
@@ -155,7 +159,7 @@ def _launch(
             version=revision.version,
             revision=revision.name,
             storage_uri=revision.storage_uri,
-            online=hosting.online or online_address(project, card.name),
+            online=online,
             events=str(events_folder(project, card.name)),
             http_port=port,
             grpc_port=0,
