@@ -17,6 +17,7 @@ from serinus.core.errors import Unavailable
 
 POLL_SECONDS = 5.0
 CANCEL_POLLS = 24
+LOOKS = 6  # at a run, until an API that does not answer is taken at its word
 PATIENCE_SECONDS = 180.0  # of a pod that waits to be started, until the usual causes are told
 OnEvent = Callable[[str], None]
 
@@ -95,7 +96,7 @@ def follow(runs: KfpRuns, run_id: str, names: Mapping[str, str], watch: Watch) -
     seen: dict[str, str] = {}
     began, still = watch.clock.now(), _Standstill(watch.clock.now)
     while True:
-        run = runs.get(run_id)
+        run = _look(runs, run_id, watch)
         states = task_states(run, names) | ({"run": str(run.state).lower()} if run.state else {})
         news = {name: state for name, state in states.items() if seen.get(name) != state}
         for name, state in news.items():
@@ -112,6 +113,21 @@ def follow(runs: KfpRuns, run_id: str, names: Mapping[str, str], watch: Watch) -
                 hint=f"it goes on: `serinus pipeline watch {run_id}` follows it",
             )
         watch.clock.sleep(POLL_SECONDS)
+
+
+def _look(runs: KfpRuns, run_id: str, watch: Watch) -> Any:  # noqa: ANN401 - V2beta1Run
+    """The run as it is now. A look that fails is tried again: the run goes on while a connection breaks."""
+    for _ in range(LOOKS - 1):
+        try:
+            return runs.get(run_id)
+        except Unavailable as fault:
+            watch.on_event(f"{fault.headline}; looking again")
+            watch.clock.sleep(POLL_SECONDS)
+    try:
+        return runs.get(run_id)
+    except Unavailable as fault:
+        hint = f"the run goes on: `serinus pipeline watch {run_id}` follows it"
+        raise Unavailable(fault.headline, cause=fault.cause, hint=hint) from fault
 
 
 class _Standstill:

@@ -180,6 +180,29 @@ def test_following_ends_when_its_time_is_over_and_the_run_goes_on(endpoint: str,
     assert not [line for line in backend.requests if line.endswith(":terminate")]
 
 
+def test_a_connection_that_breaks_for_a_while_ends_nothing(endpoint: str, backend: Backend) -> None:
+    backend.script = ["RUNNING", "SUCCEEDED"]
+    time = Time()
+
+    def sleep(_: float) -> None:
+        backend.status = 200 if backend.status == 500 else 500
+
+    ended = submit_and_follow(
+        _submission(endpoint), Watch(time.lines.append, clock=Clock(lambda: 0.0, sleep)), wait=True
+    )
+    assert ended.state == "SUCCEEDED"
+    assert any("could not carry out run r0; looking again" in line for line in time.lines)
+
+
+def test_an_api_that_is_gone_ends_following_and_says_how_to_go_on(endpoint: str, backend: Backend) -> None:
+    runs = KfpRuns(endpoint)
+    run_id = runs.create(_submission(endpoint))
+    backend.status = 500
+    with pytest.raises(Unavailable) as raised:
+        follow(runs, run_id, NAMES, Time().watch())
+    assert "pipeline watch r0" in raised.value.hint
+
+
 def test_a_second_try_finds_the_run_of_the_first(endpoint: str, backend: Backend) -> None:
     runs = KfpRuns(endpoint)
     assert runs.create(_submission(endpoint)) == runs.create(_submission(endpoint)) == "r0"
