@@ -31,6 +31,7 @@ from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, UsageError
 from serinus.features.clock import lookup_time
 from serinus.features.historical import HistoricalFeatures
+from serinus.features.keys import TEXT, key_of, require_keys
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.snapshots import Earlier, counts
 
@@ -113,7 +114,8 @@ class FeastStore:
     def write_source(self, view: str, rows: pd.DataFrame) -> None:
         """Replaces the source rows of a view.
 
-        Raises `NotFound` for a view that is not declared, `DataError` for rows without its columns.
+        Raises `NotFound` for a view that is not declared, `DataError` for rows without its columns, or with keys out of
+        their written form: nobody could ask for them.
         """
         from serinus.features.offline_store import source_path
 
@@ -124,6 +126,8 @@ class FeastStore:
         missing = sorted({renamed.get(column, column) for column in columns} - set(rows.columns))
         if missing:
             raise DataError(f"the rows of feature view {view} lack the columns {', '.join(missing)}")
+        kinds = self._key_types(declared)
+        rows = _keyed(view, rows, {renamed.get(key, key): kind for key, kind in kinds.items()})
         path = source_path(self._config, source)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}")
@@ -226,6 +230,13 @@ class FeastStore:
                 return one
         raise NotFound(f"view {name} is not declared", hint=f"declare it in feature_repo/{self._project.name}.py")
 
+    def _key_types(self, view: FeatureView) -> dict[str, str]:
+        """By join key, as its entity declares it: a view's own columns are complete only once it was applied."""
+        from feast import Entity
+
+        entities = [one for one in self._declared() if isinstance(one, Entity) and one.name in view.entities]
+        return {one.join_key: str(one.value_type.name) for one in entities}
+
     def _view_info(self, projection: Any) -> ViewInfo:  # noqa: ANN401 - feast has no types
         view = self._feast.get_feature_view(projection.name)
         key = view.entity_columns[0].dtype.to_value_type().name if view.entity_columns else ""
@@ -251,6 +262,18 @@ class FeastStore:
 def check_config(project: FeastProject) -> None:
     """Reads the configuration as a store would. Raises `UsageError` when it cannot be used."""
     _repo_config(project, _read(project))
+
+
+def _keyed(view: str, rows: pd.DataFrame, kinds: dict[str, str]) -> pd.DataFrame:
+    """The rows with whole-number keys as integers and others as text."""
+    for name, kind in kinds.items():
+        if kind not in _KEY_TYPES:
+            continue  # told with the view's other faults, when the service is described
+        distinct = rows[name].unique().tolist()
+        require_keys(f"the rows of feature view {view}", name, kind, distinct)
+        known = {one: key_of(kind, one) for one in distinct}
+        rows = rows.assign(**{name: rows[name].map(known).astype(object if kind == TEXT else "int64")})
+    return rows
 
 
 def _read(project: FeastProject) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serinus.core.errors import DataError, UsageError
 from serinus.features.batch import Side
+from serinus.features.keys import TEXT, key_of, require_keys
 from serinus.features.service import ServiceInfo, ViewInfo
 from serinus.features.sides import to_column
 
@@ -66,10 +67,7 @@ class HistoricalFeatures:
 
 def _typed(ids: NDArray[np.object_], view: ViewInfo) -> pd.Series:
     """Keys in the type of the view; text for strings, integers otherwise."""
-    series: pd.Series = pd.Series(ids)
-    try:
-        return series.astype(str) if view.key_type == "STRING" else series.astype("int64")
-    except (ValueError, TypeError) as fault:
-        raise DataError(
-            f"ids of {view.entity} must be whole numbers", cause=str(fault), hint="declare the key as STRING otherwise"
-        ) from fault
+    distinct = dict.fromkeys(ids)
+    require_keys("the rows to look up", view.entity, view.key_type, distinct)
+    keys = {one: key_of(view.key_type, one) for one in distinct}
+    return pd.Series([keys[one] for one in ids], dtype=object if view.key_type == TEXT else "int64")

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from serinus.client.written import whole_id, written_id
+from serinus.core.errors import DataError
 
 TEXT = "STRING"
+_TOLD = 3
 _BITS = {"INT32": 32, "INT64": 64}
 
 
@@ -33,6 +35,17 @@ def fault_of(kind: str, value: object) -> str:
     except ValueError as fault:
         return str(fault)
     return ""
+
+
+def require_keys(where: str, column: str, kind: str, distinct: Iterable[object]) -> None:
+    """Raises `DataError` when a value of a table's column is no key of this type, with examples."""
+    wrong = [(one, fault) for one in distinct if (fault := fault_of(kind, one))]
+    if wrong:
+        raise DataError(
+            f"{where} hold {len(wrong)} values of {column} that are no ids",
+            cause="; ".join(f"{one!r:.60}: {fault}" for one, fault in wrong[:_TOLD]),
+            hint="how ids are written: docs/concepts/inputs.md",
+        )
 
 
 @dataclass(frozen=True)

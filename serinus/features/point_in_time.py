@@ -19,6 +19,7 @@ import pyarrow as pa
 from serinus.core.errors import DataError
 
 ROW = "__row"
+_INTEGERS = frozenset(f"{sign}{name}" for sign in ("", "U") for name in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def point_in_time(
     with _database(limits) as db:
         db.register("entities", entities.append_column(ROW, pa.array(range(len(entities)), type=pa.int64())))
         sources = [_source(db, f"rows_{position}", view) for position, view in enumerate(views)]
+        for position, view in enumerate(views):
+            _require_same_keys(_kinds(db, "entities"), _kinds(db, f"rows_{position}"), view)
         at = _micros(_kinds(db, "entities"), timestamp)
         return db.sql(_query(entities.column_names, at, views, sources)).to_arrow_table().drop_columns([ROW])
 
@@ -110,6 +113,18 @@ def _source(db: duckdb.DuckDBPyConnection, name: str, view: FeatureRows) -> str:
     created = f", {_micros(kinds, view.created)} AS __created" if view.created else ""
     listed = ", ".join(_quoted(column) for column in columns)
     return f"SELECT {listed}, {_micros(kinds, view.timestamp)} AS __ts, __order{created} FROM {name}"  # noqa: S608
+
+
+def _require_same_keys(entities: Mapping[str, str], rows: Mapping[str, str], view: FeatureRows) -> None:
+    """DuckDB would compare other types as doubles, which merges long ids, or as numbers, which takes 012 for 12."""
+    for mine, theirs in view.keys.items():
+        kinds = {"whole" if kind in _INTEGERS else kind for kind in (entities[mine], rows[theirs])}
+        if kinds not in ({"whole"}, {"VARCHAR"}):
+            raise DataError(
+                f"feature rows cannot be joined by {mine}",
+                cause=f"it is {entities[mine]} in the rows asked for and {rows[theirs]} in the feature rows",
+                hint="keys are integers or text, the same on both sides",
+            )
 
 
 def _register(db: duckdb.DuckDBPyConnection, name: str, rows: Path | pa.Table) -> None:

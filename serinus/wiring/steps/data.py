@@ -18,6 +18,8 @@ from serinus.core.errors import DataError, ProblemCodeError
 from serinus.core.verdict import Check, warnings
 from serinus.features.assemble import assemble
 from serinus.features.dataset import Requests
+from serinus.features.keys import IdKinds
+from serinus.features.recorded import checked
 from serinus.replay.recording import CONTEXT, record, write_recording
 from serinus.training.baselines import baseline_scores
 from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
@@ -127,7 +129,9 @@ def build_training_set(problem: str, job: str, tables: Path, training_set: Path)
     """Draws requests and candidates, joins features as of each request's day, and writes the splits."""
     with step("training_set", problem, job, {"tables": tables}) as context:
         card, snapshot = context.problem.card, read_json(tables / SNAPSHOT)
-        asked = context.problem.code.requests(read_tables(tables), card)
+        framing, definitions = card.framing, snapshot["service_definitions"]
+        kinds = IdKinds.of(definitions, framing.entity, framing.unit, framing.item)
+        asked = checked(context.problem.code.requests(read_tables(tables), card), card, kinds)
         ranking, context_names = card.framing.kind is Kind.RANKING, card.framing.request.context
         with feature_sources(context.project.home, problem).reading(context.run, snapshot["snapshot_hash"]):
             source = feature_store(context.project, problem).historical_source(card)
