@@ -17,7 +17,7 @@ BED := $(PY) -m tests.cluster.bed
 # The suite runs in the network of the bed, or against the cluster of KUBECONFIG, where nothing of the bed's is tested.
 CLUSTER := $(if $(KUBECONFIG),,$(BED) enter $(CURDIR)/)$(PY) -m pytest -q -m "cluster$(if $(KUBECONFIG), and not bed)" tests/cluster
 
-.PHONY: help demo test test-unit test-slow verify-stats lint format bench lock compile clean
+.PHONY: help demo quick test test-unit test-slow verify-stats pictures lint format bench lock compile clean
 .PHONY: manifests cluster-build cluster-up cluster-down cluster-status cluster-shell kind-up test-cluster test-cluster-full
 
 help: ## list the targets
@@ -30,7 +30,10 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
-	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.demo --started $$started
+	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.start serinus.wiring.demo --started $$started
+
+quick: ## in a minute and a half: two versions of a shop whose truth is known, and whether the verdicts agree with it
+	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m examples.clicks quick --started $$started
 
 # Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
 define needs
@@ -79,6 +82,9 @@ test-cluster-full: $(STAMP) ## the same with longer load and more repetitions
 	@$(if $(KUBECONFIG),:,$(MAKE) --no-print-directory cluster-up)
 	$(CLUSTER) --full
 
+pictures: $(STAMP) ## draw the picture of README anew, from the rollouts recorded in docs/sample
+	$(PY) docs/sample/pictures.py
+
 verify-stats: $(STAMP) ## simulate the statistics, write the tables of docs/statistics.md (VISITS=file.parquet: recorded visits)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stats.verify $(if $(VISITS),--recorded $(VISITS))
 
@@ -100,6 +106,7 @@ format: $(STAMP) ## rewrite the code in the house style
 bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .serinus/bench/
 	$(PY) benchmarks/pit_join.py
 	$(PY) benchmarks/online_lookup.py
+	$(PY) benchmarks/snapshots.py
 	$(PY) benchmarks/event_log.py
 	@test -d $${SERINUS_HOME:-.serinus}/recordings || $(MAKE) --no-print-directory demo # serving needs a trained service
 	$(PY) benchmarks/serving.py

@@ -6,13 +6,13 @@ from components.image import component
 
 
 @component
-def prepare(problem: str, job: str, raw: dsl.Output[dsl.Dataset]) -> None:
-    """Reads the raw log and opens the run."""
+def prepare(problem: str, job: str, raw: dsl.Output[dsl.Dataset], definition: str = "") -> None:
+    """Reads the raw log and opens the run; refuses a definition that the image does not hold."""
     from pathlib import Path
 
     from serinus.wiring.steps.data import prepare as run
 
-    run(problem, job, Path(raw.path))
+    run(problem, job, Path(raw.path), definition)
 
 
 @component

@@ -9,6 +9,6 @@ import os
 from kfp import dsl
 
 # A digest or a commit's tag: the image is part of KFP's cache key as a string.
-IMAGE = os.environ.get("SERINUS_PIPELINE_IMAGE", "serinus/pipeline:0.1.0")
+IMAGE = os.environ.get("SERINUS_PIPELINE_IMAGE", "serinus/pipeline:dev")
 
 component = functools.partial(dsl.component, base_image=IMAGE, install_kfp_package=False)

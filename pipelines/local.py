@@ -1,7 +1,7 @@
 """Runs a training pipeline on this machine with kfp.local: each step a process of its own, no server, no container.
 
 Invariant: the same components run as on a cluster; an interrupted run can be taken up again, because finished steps are
-cached inside the run's own folder and nowhere else.
+cached inside the run's own folder and nowhere else. No step outlives the process that runs the pipeline.
 """
 
 import contextlib
@@ -15,12 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from kfp import local
 
 from pipelines.training import training_pipeline
 from serinus.core.card import Problem
+from serinus.core.errors import Conflict
+from serinus.wiring.abandoned import run_lock
+from serinus.wiring.lifeline import held
 
 _EVENT = re.compile(r"(Executing task|Task) .*?'([a-z0-9-]+)'.*?(?:status .*?(SUCCESS|FAILURE)|$)")
+_STOP_SECONDS = 10.0
 _SHOWN = 5  # lines of the output of a task that failed
 OnEvent = Callable[[str, str], None]
 
@@ -56,9 +61,35 @@ class FailedTask:
 def run_local(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
     """Runs to the end; None when every step succeeded. `on_event(task, state)`: started, succeeded or failed.
 
-    Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through.
+    Output of the steps goes to `pipeline.log` in the run's folder. KeyboardInterrupt passes through, once the step that
+    was running has ended. Raises `Conflict` while the run is under way in another process.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    taken = Conflict(f"the run {run.name} is under way", hint="wait for its end, or interrupt it first")
+    lock = run_lock(run.folder, run.card.name)
+    with held(lock, taken):
+        try:
+            failed = _run(run, on_event)
+        except BaseException:
+            _end_steps()
+            raise
+        lock.unlink()
+    return failed
+
+
+def _end_steps() -> None:
+    """What this process started and what that started: asked first, then killed."""
+    below = psutil.Process().children(recursive=True)
+    for one in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.terminate()
+    _, deaf = psutil.wait_procs(below, timeout=_STOP_SECONDS)
+    for one in deaf:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(deaf, timeout=_STOP_SECONDS)
+
+
+def _run(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
     pipeline = training_pipeline(run.card, kept=run.kept)
     with (
         tempfile.TemporaryDirectory(prefix="serinus-") as scratch,

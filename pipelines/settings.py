@@ -14,14 +14,16 @@ HOME, HOME_CLAIM, SECRET = "/var/lib/serinus", "serinus-home", "serinus-pipeline
 
 @dataclass(frozen=True)
 class Size:
-    """Requests and limits of a task."""
+    """What a node must have free for a task, and the CPUs that it may use; memory is both."""
 
     cpu: str
+    cpu_limit: str
     memory: str
 
 
-SMALL = Size(cpu="500m", memory="1Gi")
-LARGE = Size(cpu="2", memory="5Gi")
+# A request decides whether a node takes a task at all: two CPUs never fit one of two beside any other pod.
+SMALL = Size(cpu="500m", cpu_limit="500m", memory="1Gi")
+LARGE = Size(cpu="500m", cpu_limit="2", memory="5Gi")
 
 
 def on_cluster(task: dsl.PipelineTask, step: str, *, size: Size, kept: Mapping[str, str]) -> dsl.PipelineTask:
@@ -36,6 +38,6 @@ def on_cluster(task: dsl.PipelineTask, step: str, *, size: Size, kept: Mapping[s
         task, SECRET, secret_key_to_env={"tracking_uri": "SERINUS_TRACKING_URI"}, optional=True
     )
     kubernetes.set_security_context(task, run_as_user=65532, run_as_group=65532, run_as_non_root=True)
-    task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu)
+    task.set_cpu_request(size.cpu).set_cpu_limit(size.cpu_limit)
     task.set_memory_request(size.memory).set_memory_limit(size.memory)
     return task

@@ -23,6 +23,7 @@ NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
 def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) -> Pipeline:
     """The pipeline of a card; its parameter `register` names candidates, or `chosen`, separated by commas.
+    `definition` is what the problem is defined by where the run was asked for; empty when any will do.
 
     A step whose result is in the cache under its name in `kept` is not run again: what a local run is taken up by.
     """
@@ -34,11 +35,11 @@ def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) 
     @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp has no types
         name=f"{card.name.replace('_', '-')}-training", description=card.title
     )
-    def pipeline(problem: str = card.name, register: str = REGISTER) -> None:
+    def pipeline(problem: str = card.name, register: str = REGISTER, definition: str = "") -> None:
         last = small(release.report(problem=problem, job=job), "report")
         with dsl.ExitHandler(last, name="train-and-register"):
             both = {"problem": problem, "job": job}
-            _release(both, register, _models(both, kinds, large), large, small)
+            _release(both, register, _models(both, kinds, definition, large), large, small)
 
     made: Pipeline = pipeline
     return made
@@ -52,9 +53,9 @@ class _Trained:
     models: dict[str, dsl.Model]
 
 
-def _models(both: dict[str, str], kinds: Sequence[str], large: Settings) -> _Trained:
+def _models(both: dict[str, str], kinds: Sequence[str], definition: str, large: Settings) -> _Trained:
     """From the raw log to trained candidates, which are siblings."""
-    raw = large(data.prepare(**both), "prepare")
+    raw = large(data.prepare(**both, definition=definition), "prepare")
     checked = large(data.check_raw(**both, raw=raw.outputs["raw"]), "contract_raw")
     tables = large(data.build_features(**both, accepted=checked.outputs["accepted"]), "features")
     training = large(data.build_training_set(**both, tables=tables.outputs["tables"]), "training_set")

@@ -1,6 +1,6 @@
 """`python -m serinus` is the `serinus` command."""
 
-from serinus.cli.app import main
+from serinus.cli.main import main
 
 if __name__ == "__main__":
     main()

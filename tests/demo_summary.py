@@ -77,6 +77,11 @@ def rolled_out(rollouts: list[dict[str, Any]]) -> list[tuple[str, bool, Any]]:
         ("by log loss or calibration", live["decided_by"] in {"log_loss", "calibration"} & harm, live["decided_by"]),
         ("no request failed", failed == 0, failed),
         (
+            "visits come once, or nearly so",
+            all(one["replayed"]["passes"] <= 3 for one in rollouts),
+            [(one["replayed"]["visits"], one["replayed"]["passes"]) for one in rollouts],
+        ),
+        (
             "plans are told",
             all(one["planned_units"] and one["used_units"] for one in rollouts),
             [(one["planned_units"], one["used_units"]) for one in rollouts],

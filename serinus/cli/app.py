@@ -37,8 +37,3 @@ def _options(
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_told, help="Print it.")] = False,
 ) -> None:
     """From a raw log to a rollout that decides by itself."""
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()

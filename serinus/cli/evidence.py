@@ -7,11 +7,15 @@ import re
 import secrets
 import sys
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow.compute as pc
 import typer
+from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,10 +28,14 @@ from rich.progress import (
 from rich.text import Text
 
 from serinus.cli import rollout_view
+from serinus.cli.fitted import Column, columns
 from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
 from serinus.client.written import in_range, moment
 from serinus.core.errors import Unavailable, UsageError
+from serinus.core.rollout.record import Replayed
+from serinus.evidence.divisions import ALONE, By
+from serinus.replay.progress import Sent
 from serinus.replay.report import Figure, ReplayResult
 from serinus.wiring.project import open_project
 
@@ -54,8 +62,16 @@ _COLUMNS = (
 )
 # Event times are within these years wherever they come in.
 _FIRST_YEAR, _YEAR_AFTER = 1970, 2200
-COLLECTOR = "http://127.0.0.1:8090"
+PREDICTOR, COLLECTOR = "http://127.0.0.1:8080", "http://127.0.0.1:8090"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIGURES = (
+    Column("kpi", (), folds=True),
+    Column("estimate", (), right=True),
+    Column("95 % interval", (), right=True),
+    Column("requests", (), goes=1, right=True),
+    Column("entities", (), goes=2, right=True),
+)
+_MOST_FAULTS = 10
 outcomes_app = typer.Typer(no_args_is_help=True)
 
 
@@ -86,15 +102,18 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Sends outcomes from a file of JSON lines; sending a file again changes nothing."""
-    rows = [_parsed(number, line) for number, line in enumerate(_text_of(file).splitlines(), 1) if line.strip()]
-    accepted = 0
+    lines = _text_of(file).splitlines()
+    rows = [(number, _parsed(number, line)) for number, line in enumerate(lines, 1) if line.strip()]
+    accepted, start = 0, 0
     try:
         with Client(collector) as client:
             for start in range(0, len(rows), batch):
-                accepted += client.send_outcomes(rows[start : start + batch])
+                accepted += client.send_outcomes([row for _, row in rows[start : start + batch]])
     except Refused as fault:
+        told = f"; {start} outcomes before them were taken" if start else ""
+        at = [number for number, _ in rows[start : start + batch]]
         kind = UsageError if fault.status < 500 else Unavailable
-        raise kind("the collector refused the outcomes", cause=fault.body[:1000]) from fault
+        raise kind(f"the collector refused outcomes{told}", cause=_at_lines(fault.body, at)) from fault
     except Unreachable as fault:
         raise Unavailable(str(fault), hint="`serinus collect` starts a collector") from fault
     except ValueError as fault:
@@ -110,7 +129,7 @@ def replay(
     problem: str,
     visits: Annotated[int, typer.Option(min=1, help="Recorded requests, from the first one on.")] = 300,
     passes: Annotated[int, typer.Option(min=1, help="How often; each pass has units of its own.")] = 1,
-    endpoint: Annotated[str, typer.Option(help="Predictor or gateway.")] = "http://127.0.0.1:8080",
+    endpoint: Annotated[str, typer.Option(help="Predictor or gateway; http://127.0.0.1:8080 when not given.")] = "",
     collector: Annotated[str, typer.Option(help="Collector of outcomes.")] = COLLECTOR,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at once.")] = 2,
     rate: Annotated[
@@ -135,16 +154,23 @@ def replay(
         )
     if not _NAME.fullmatch(resume or name or problem):
         raise UsageError(f"{resume or name} cannot name a replay", hint="letters, digits, dots, - and _ only")
+    if rollouts and endpoint:
+        raise UsageError(
+            "--rollouts and --endpoint exclude each other", hint="requests go to the arms that the route names"
+        )
     called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    wish = ReplayWish(problem, called, visits, passes, endpoint, collector, concurrency, rate, online)
+    wish = ReplayWish(problem, called, visits, passes, endpoint or PREDICTOR, collector, concurrency, rate, online)
     if rollouts:
         return _through_rollouts(wish, tick_every, as_json)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
     with Progress(*_COLUMNS, console=err, transient=True) as bar:
-        task = bar.add_task("requests", total=None)
-        result = play(
-            open_project(), wish, resume=bool(resume), on_sent=lambda _, total: bar.update(task, advance=1, total=total)
-        )
+        task, failure = bar.add_task("requests", total=None), _FirstFailure(bar.console)
+
+        def sent(one: Sent, total: int) -> None:
+            failure(one)
+            bar.update(task, advance=1, total=total)
+
+        result = play(open_project(), wish, resume=bool(resume), on_sent=sent)
     if as_json:
         show_json(result.model_dump())
     else:
@@ -152,13 +178,32 @@ def replay(
     return 1 if result.failed else 0
 
 
+class _FirstFailure:
+    """Says why the first request failed, when it does: the figures at the end only say how many did."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._told = console, False
+
+    def __call__(self, one: Sent) -> None:
+        """Of every finished request, from the threads that send."""
+        if one.fault and not self._told:
+            self._told = True
+            self._console.print(f"a request failed: {escape(one.fault)}", style="yellow", soft_wrap=True)
+
+
 def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
     """The live view of the service, and at the end how it stands."""
+    from serinus.wiring.replayed import replayed
     from serinus.wiring.rollout_replay import Watchers, replay_rollouts
     from serinus.wiring.rollouts import Hosting, hosted
+    from serinus.wiring.services import places
 
     with hosted(open_project(), wish.problem, Hosting(event_time=True)) as host, Live(console=err) as live:
-        watchers = Watchers(on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view)))
+        folder = places(open_project(), wish.problem).rollouts
+        watchers = Watchers(
+            on_sent=_FirstFailure(live.console),
+            on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view, replayed(folder))),
+        )
         played = replay_rollouts(open_project(), wish, host, watchers, every=every)
     if as_json:
         show_json(
@@ -169,6 +214,7 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
                 "phase": played.view.rollout.phase if played.view.rollout else None,
                 "sent": played.sent,
                 "failed": played.failed,
+                "first_failure": played.first_failure,
                 "latency_ms": played.latency_ms,
             }
         )
@@ -181,17 +227,23 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
 def kpis(
     problem: str,
     as_of: Annotated[str, typer.Option(help="Close what is due at this event time; now when not given.")] = "",
+    since: Annotated[str, typer.Option(help="Requests from this event time on; all when not given.")] = "",
+    by: Annotated[list[By] | None, typer.Option(help="Divide further: by step of a rollout, by day (UTC).")] = None,
     as_json: Json = False,
 ) -> None:
-    """KPIs of everything that the service answered and that has closed."""
+    """KPIs of all answers that have closed, each revision, arm and role (primary, shadow, forced) for itself."""
     from serinus.replay.report import kpi_figures
     from serinus.wiring.evidence import reduce_now
+    from serinus.wiring.services import rollouts
 
     project = open_project()
     card = project.problem(problem).card
     now = _moment(as_of) if as_of else datetime.now(UTC)
+    first = _moment(since).timestamp() if since else float("-inf")
     counters, rows = reduce_now(project, card, now)
-    figures = kpi_figures(card, rows)
+    rows = {window: table.filter(pc.greater_equal(table["as_of"], first)) for window, table in rows.items()}
+    store = rollouts(project, problem)
+    figures = kpi_figures(card, rows, [(store.spec(name), store.state(name)) for name in store.names()], by or ())
     if as_json:
         show_json({"kpis": [one.model_dump() for one in figures], "counters": counters.model_dump()})
         return
@@ -217,7 +269,10 @@ def trace(problem: str, request_id: str, as_json: Json = False) -> None:
 def show_result(result: ReplayResult) -> None:
     """The report of a replay, for people."""
     hits = [one for one in result.kpis if one.formula == "hits_at_k"]
-    _show_figures(f"{result.visits} visits, {result.passes} pass(es), {result.failed} failed", result.kpis)
+    played = Replayed(visits=result.visits, passes=result.passes)
+    _show_figures(f"{played}; {result.failed} failed", result.kpis)
+    if played.flag:
+        out.print(f"! {played.flag}", style="yellow", soft_wrap=True)
     if result.baselines:
         _show_figures("baselines on the same visits (hits among the first 10)", (*hits, *result.baselines))
     times, stages = result.latency_ms, ", ".join(f"{one.name} {one.mean_ms:.2f}" for one in result.stages)
@@ -236,16 +291,27 @@ def _show_counters(counters: dict[str, int]) -> None:
 
 
 def _show_figures(title: str, figures: tuple[Figure, ...]) -> None:
-    rows = [
-        (one.name, _number(one.estimate), f"{_number(one.low)} to {_number(one.high)}", one.requests, one.clusters)
-        for one in figures
-    ]
-    right = ("estimate", "95 % interval", "requests", "entities")
-    show_table(title, ("name", *right), rows, right=right)
+    """A table a division."""
+    out.print(f"[bold]{escape(title)}[/]")
+    for division, found in groupby(figures, key=_division):
+        if division:
+            out.print(division)
+        out.print(columns(_FIGURES, [_figure(one) for one in found]))
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _division(one: Figure) -> str:
+    named = " ".join((one.revision, "" if one.arm == ALONE else one.arm, "" if one.role == "primary" else one.role))
+    where = (f"step {one.step}" if one.step else "", one.day)
+    return ", ".join(filter(None, (" ".join(named.split()), *where)))
+
+
+def _figure(one: Figure) -> tuple[str, ...]:
+    interval = "" if one.estimate is None else f"{_number(one.low, '-∞')} to {_number(one.high, '∞')}"
+    return one.name, _number(one.estimate), interval, f"{one.requests:,}", f"{one.clusters:,}"
+
+
+def _number(value: float | None, none: str = "-") -> str:
+    return none if value is None else f"{value:.4g}"
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any fact
@@ -271,6 +337,22 @@ def _parsed(number: int, line: str) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _at_lines(body: str, numbers: list[int]) -> str:
+    """What a collector refused, by the lines of the file that the batch is of; an answer of another form as it is."""
+    try:
+        faults = [(str(one["field"]), str(one["problem"])) for one in json.loads(body)["fields"]]
+    except (ValueError, KeyError, TypeError):
+        return body[:1000]
+    return "\n".join(f"{_at_line(field, numbers)}: {problem}" for field, problem in faults[:_MOST_FAULTS])
+
+
+def _at_line(field: str, numbers: list[int]) -> str:
+    place = re.match(r"outcomes\[(\d+)\]\.?", field)
+    if place is None or int(place[1]) >= len(numbers):
+        return field
+    return " ".join(filter(None, (f"line {numbers[int(place[1])]}", field[place.end() :])))
 
 
 def _moment(text: str) -> datetime:

@@ -15,13 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2
-# A name may be folded to this width before a column is left out.
-_NARROW = 12
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column with its cells. `goes`: columns with the highest number are left out first, one with 0 never is.
+    """A column with its cells. `goes`: where not all fit, those with the lowest number stay; one with 0 always does.
 
     `folds`: its cells may be broken into lines, so that the others fit.
     """
@@ -60,10 +58,11 @@ class Fitted:
 
     def shown(self, width: int) -> list[Column]:
         """Without columns that are empty, and without those that do not fit."""
-        found = [column for column in self.columns if not column.goes or any(column.cells)]
-        while _least(found) > width and any(column.goes for column in found):
-            found.remove(max(found, key=lambda column: column.goes))
-        return found
+        kept = [column for column in self.columns if not column.goes]
+        for column in sorted(self.columns, key=lambda one: one.goes):
+            if column.goes and any(column.cells) and _total([*kept, column]) <= width:
+                kept.append(column)
+        return [column for column in self.columns if column in kept]
 
 
 def columns(titles: Iterable[Column], rows: Iterable[Sequence[Text | str]]) -> Fitted:
@@ -72,12 +71,11 @@ def columns(titles: Iterable[Column], rows: Iterable[Sequence[Text | str]]) -> F
     return Fitted([replace(one, cells=cells[place] if cells else ()) for place, one in enumerate(titles)])
 
 
-def _least(found: Sequence[Column]) -> int:
-    widths = [min(one.width, _NARROW) if one.folds else one.width for one in found]
-    return sum(widths) + _GAP * (len(found) - 1)
+def _total(found: Sequence[Column]) -> int:
+    return sum(one.width for one in found) + _GAP * (len(found) - 1)
 
 
 def _widths(found: Sequence[Column], width: int) -> list[int]:
     """Natural ones, but for what folds: it takes what the others leave."""
-    over = sum(one.width for one in found) + _GAP * (len(found) - 1) - width
+    over = _total(found) - width
     return [max(one.width - max(over, 0), 1) if one.folds else one.width for one in found]

@@ -11,6 +11,7 @@ from serinus.cli.output import command, out, show_json, show_table
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.spec import Revision
 from serinus.rollout.registry_sync import version_of
+from serinus.wiring.abandoned import close_cut_off
 from serinus.wiring.adapters import deployer, registry
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.services import in_service, synced, wanted
@@ -23,8 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 @command
 def list_versions(problem: str, as_json: Json = False) -> None:
     """Registered versions of a problem's model, newest first, and what its service wants and serves."""
-    project = open_project()
-    project.problem(problem)
+    project = _opened(problem)
     versions = registry(project).versions(problem)
     roles, told = _roles(project, problem), synced(project, problem)
     gone = [one for one in roles if version_of(versions, one) is None]
@@ -48,6 +48,14 @@ def list_versions(problem: str, as_json: Json = False) -> None:
         out.print(f"version {one.version} was deleted in the registry; {hint}", soft_wrap=True)
     if told is not None and not told.holds:
         out.print(f"champion is not what serves, {told.revision}: {told.reason}", style="yellow", soft_wrap=True)
+
+
+def _opened(problem: str) -> Project:
+    """The project; a run of the problem that was cut off is closed first, for the registry is asked anyway."""
+    project = open_project()
+    project.problem(problem)
+    close_cut_off(project, problem)
+    return project
 
 
 def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str]) -> None:
@@ -86,8 +94,7 @@ def show(
     problem: str, version: Annotated[str, typer.Argument(help="Number or alias.")] = "challenger", as_json: Json = False
 ) -> None:
     """One version with its tags: gates, id chain, storage."""
-    project = open_project()
-    project.problem(problem)
+    project = _opened(problem)
     found = registry(project).version(problem, version)
     if as_json:
         show_json(_plain(found))
@@ -107,8 +114,7 @@ def promote(
     problem: str, version: Annotated[str, typer.Argument(help="Number or alias.")], as_json: Json = False
 ) -> None:
     """Makes a version champion by hand; refused while a service manages the model."""
-    project = open_project()
-    project.problem(problem)
+    project = _opened(problem)
     models = registry(project)
     number = models.version(problem, version).version
     models.promote(problem, number, reason="by hand", by_hand=True)
@@ -129,8 +135,7 @@ def restore(
     """Registers a version's bundle again that was deleted in MLflow; the service then points champion at it."""
     from serinus.wiring.restore import restore as register_again
 
-    project = open_project()
-    project.problem(problem)
+    project = _opened(problem)
     found = register_again(project, problem, version)
     if as_json:
         show_json(_plain(found))

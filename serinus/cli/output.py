@@ -19,9 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from serinus.core.errors import SerinusError
+from serinus.wiring.interrupts import guarded
+from serinus.wiring.project import accessible
 
 P = ParamSpec("P")
-INTERRUPTED = 130
 
 # In a file or pipe there is no terminal to measure: tables keep their lines whole.
 _PIPED = 130
@@ -64,23 +65,23 @@ def show_error(fault: SerinusError) -> None:
 
 
 def command(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Wraps a command: its number is the exit code, known faults are shown, Ctrl-C ends with 130.
+    """Wraps a command: its number is the exit code, known faults are shown, Ctrl-C, SIGTERM and SIGHUP end with 130.
 
     With `as_json=True` among its arguments a fault is one JSON document, too.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = function(*args, **kwargs) or 0
-        except SerinusError as fault:
-            if kwargs.get("as_json"):
-                show_json(fault.as_dict())
-            show_error(fault)
-            code = fault.exit_code
-        except KeyboardInterrupt:
-            err.print("interrupted")
-            code = INTERRUPTED
-        sys.exit(code)
+        def work() -> int:
+            try:
+                with accessible():
+                    return function(*args, **kwargs) or 0
+            except SerinusError as fault:
+                if kwargs.get("as_json"):
+                    show_json(fault.as_dict())
+                show_error(fault)
+                return fault.exit_code
+
+        sys.exit(guarded(work))
 
     return run

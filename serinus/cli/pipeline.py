@@ -1,8 +1,7 @@
-"""`serinus pipeline run|submit|report`."""
+"""`serinus pipeline run`: the pipeline on this machine; what talks to a backend is in `serinus.cli.submit`."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from datetime import UTC, datetime
@@ -16,11 +15,13 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.text import Text
 
+from serinus.cli import submit
 from serinus.cli.output import command, err, out, show_error, show_json, show_table
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError
 from serinus.core.run import RunRecord, StepError
 from serinus.core.verdict import Check, warnings
+from serinus.wiring.abandoned import close_cut_off
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
 from serinus.wiring.resume import Resumable
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 REGISTER = "chosen"
-Register = Annotated[str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas.")]
 
 
 @app.command()
@@ -53,6 +53,8 @@ def run(
     loaded = project.problem(problem)
     asked_candidates(register or REGISTER, loaded.card)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    for cut in close_cut_off(project, problem, but=run_name):
+        err.print(f"[dim]run {cut} was cut off; it is closed in MLflow as killed[/]", soft_wrap=True)
     journal = Journal(project.home, problem, run_name)
     resumable = Resumable(project, loaded, journal)
     began = time.perf_counter()
@@ -75,41 +77,8 @@ def run(
     return _fail(journal, record, failed) if failed else 0
 
 
-@app.command()
-@command
-def submit(
-    problem: str,
-    register: Register = REGISTER,
-    endpoint: Annotated[
-        str, typer.Option(help="Address of the KFP API; else SERINUS_KFP_ENDPOINT or the profile.")
-    ] = "",
-    experiment: Annotated[str, typer.Option(help="KFP experiment; the problem's name when not given.")] = "",
-    wait: Annotated[bool, typer.Option(help="Follow the run to its end; Ctrl-C cancels it.")] = True,
-    as_json: Json = False,
-) -> int:
-    """Submits the pipeline to a Kubeflow Pipelines endpoint, follows it, and cancels it on Ctrl-C."""
-    from pipelines.compile import compile_training, package_name
-    from pipelines.submit import Submission, submit_and_follow
-
-    project = open_project()
-    card = project.problem(problem).card
-    asked_candidates(register, card)
-    package = compile_training(card, project.home / "compiled" / package_name(problem))
-    submission = Submission(
-        package=package,
-        arguments={"problem": problem, "register": register},
-        endpoint=endpoint or project.profile.kfp_endpoint,
-        namespace=project.profile.kfp_namespace,
-        token=os.environ.get("SERINUS_KFP_TOKEN", ""),
-        experiment=experiment or problem,
-        run_name=f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
-    )
-    ended = submit_and_follow(submission, wait=wait, on_event=lambda line: err.print(escape(line)))
-    if as_json:
-        show_json({"run_id": ended.run_id, "state": ended.state, "url": ended.url})
-    else:
-        out.print(f"run {ended.run_id}: {ended.state}  {ended.url}")
-    return 0 if ended.state in ("SUCCEEDED", "SUBMITTED") else 1
+app.command()(submit.submit)
+app.command()(submit.watch)
 
 
 class _Progress:

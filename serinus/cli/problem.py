@@ -6,8 +6,11 @@ from importlib import resources
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from serinus.cli.output import command, out, show_json
+from serinus.core.card import Kind
+from serinus.core.card.steps import four_steps, not_used_yet
 from serinus.core.errors import Conflict, UsageError
 from serinus.wiring.project import open_project
 
@@ -19,34 +22,50 @@ _FILES = ("problem.yaml", "contract.yaml", "dataset.py", "features.py")
 @app.command()
 @command
 def check(name: str, as_json: Json = False) -> None:
-    """Explains every fault of a card by its field; exit code 2 when there is one."""
+    """Finds what would break a run later, each by its field or line; exit code 2 when there is a fault."""
     project = open_project()
-    loaded = project.problem(name)
-    from serinus.validation.contract import parse_contract
+    from serinus.wiring.problem_check import check_problem
 
-    where = f"{project.layout.problems}/{name}/{loaded.card.data.contract}"
-    contract = parse_contract(loaded.contract(), where=where)
-    card = loaded.card
+    found = check_problem(project, name)
+    found.require()
+    card, contract = found.card, found.contract
+    if card is None or contract is None:  # without either there is a fault
+        raise AssertionError(name)
     facts: dict[str, Any] = {
         "problem": name,
         "valid": True,
         "kind": card.framing.kind.value,
+        "steps": four_steps(card),
         "kpis": [kpi.name for kpi in card.requirements.kpis],
         "candidates": [one.name for one in card.data.candidates],
         "gates": [one.name for one in card.operation.gates],
         "contract_suites": sorted(contract.suites),
+        "not_used_yet": not_used_yet(card),
+        "notes": found.notes,
     }
     if as_json:
         show_json(facts)
         return
-    out.print(f"[green]{name}: card and contract are valid[/] ({card.framing.kind.value}: {card.title})")
-    for key in ("kpis", "candidates", "gates", "contract_suites"):
-        out.print(f"  {key.replace('_', ' ')}: {', '.join(facts[key])}")
+    out.print(f"[green]{name}: card and contract are valid[/] ({card.framing.kind.value}: {escape(card.title)})")
+    for step in facts["steps"]:
+        out.print(f"[bold]{step['title']}[/]")
+        for key, value in step["says"].items():
+            out.print(f"  {key}: {escape(value)}", soft_wrap=True)
+    if facts["not_used_yet"]:
+        out.print(f"[yellow]not used yet[/]: {', '.join(facts['not_used_yet'])}", soft_wrap=True)
+    for note in found.notes:
+        out.print(f"[yellow]note[/]: {escape(note)}", soft_wrap=True)
 
 
 @app.command()
 @command
-def new(name: str, as_json: Json = False) -> None:
+def new(
+    name: str,
+    kind: Annotated[
+        Kind, typer.Option(help="`ranking` orders many items for one entity; `scoring` gives one entity a probability.")
+    ] = Kind.SCORING,
+    as_json: Json = False,
+) -> None:
     """Writes a commented skeleton of a problem that passes the check."""
     if not name.replace("_", "").isalnum() or not name[0].isalpha() or name != name.lower():
         raise UsageError(
@@ -56,18 +75,14 @@ def new(name: str, as_json: Json = False) -> None:
     folder = project.problem_folder(name)
     if folder.exists():
         raise Conflict(f"{folder} exists already", hint="choose another name, or edit what is there")
-    folder.mkdir(parents=True)
-    written = []
-    for file in _FILES:
-        text = resources.files("serinus.cli").joinpath("skeleton", f"{file}.txt").read_text(encoding="utf-8")
-        (folder / file).write_text(text.replace("__NAME__", name), encoding="utf-8")
-        written.append(str((folder / file).relative_to(project.root)))
+    places = {file: folder / file for file in _FILES}
     repo = project.feature_repo / f"{name}.py"
-    if not repo.exists():
-        text = resources.files("serinus.cli").joinpath("skeleton", "feature_repo.py.txt").read_text(encoding="utf-8")
-        repo.parent.mkdir(parents=True, exist_ok=True)
-        repo.write_text(text.replace("__NAME__", name), encoding="utf-8")
-        written.append(str(repo.relative_to(project.root)))
+    places |= {} if repo.exists() else {"feature_repo.py": repo}
+    for file, place in places.items():
+        text = resources.files("serinus.cli").joinpath("skeleton", kind, f"{file}.txt").read_text(encoding="utf-8")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text.replace("__NAME__", name), encoding="utf-8")
+    written = [str(place.relative_to(project.root)) for place in places.values()]
     if as_json:
         show_json({"problem": name, "files": written})
         return

@@ -12,14 +12,15 @@ from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.output import command, err, finite, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
-from serinus.core.rollout.spec import Intents
+from serinus.core.rollout.record import Replayed
+from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase, StepKind
 from serinus.rollout.local_store import LocalRollouts
@@ -117,11 +118,35 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
     registry = _registry(problem)
     if as_json:
         told = registry.model_dump(mode="json") if registry else None
-        show_json({"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told})
+        of = _replayed(problem, state.name)
+        document = {"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told}
+        played = of.model_dump(mode="json") if of else None
+        show_json(document | {"warnings": _warned(problem, spec), "replayed": played})
         return
-    out.print(rollout_view.rollout(spec, state, _expected(problem)))
+    out.print(_shown(problem, spec, state, _expected(problem)))
+    for version, text in _warned(problem, spec).items():
+        out.print(Text(f"version {version} failed warnings: {text}", style="yellow"), soft_wrap=True)
     for line in _unsynced(registry):
         out.print(line, soft_wrap=True)
+
+
+def _warned(problem: str, spec: RolloutSpec) -> dict[str, str]:
+    """The failed warnings of both versions, of those that have any."""
+    from serinus.wiring.warned import failed_warnings
+
+    project, versions = open_project(), dict.fromkeys((spec.candidate.version, spec.stable.version))
+    return {version: text for version in versions if (text := failed_warnings(project, problem, version))}
+
+
+def _shown(problem: str, spec: RolloutSpec, state: RolloutState, expected: rollout_view.Expected) -> RenderableType:
+    return rollout_view.rollout(spec, state, expected, _replayed(problem, state.name))
+
+
+def _replayed(problem: str, rollout: str) -> Replayed | None:
+    from serinus.wiring.replayed import replayed
+    from serinus.wiring.services import places
+
+    return replayed(places(open_project(), problem).rollouts).get(rollout)
 
 
 def _registry(problem: str) -> Synced | None:
@@ -147,10 +172,10 @@ def watch(problem: str, name: Name = "", interval: Interval = 1.0, as_json: Json
     with nullcontext() if as_json else Live(console=out, auto_refresh=False) as live:
         while not (state := store.state(spec.name)).phase.ended:
             if live is not None:
-                live.update(rollout_view.rollout(spec, state, expected), refresh=True)
+                live.update(_shown(problem, spec, state, expected), refresh=True)
             time.sleep(interval)
         if live is not None:
-            live.update(rollout_view.rollout(spec, state, expected), refresh=True)
+            live.update(_shown(problem, spec, state, expected), refresh=True)
     if as_json:
         show_json(state.model_dump(mode="json"))
     return 0 if state.phase is Phase.PROMOTED else 1

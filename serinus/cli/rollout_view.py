@@ -16,44 +16,48 @@ from rich.tree import Tree
 
 from serinus.cli.fitted import Column, Fitted, columns
 from serinus.core.rollout.ports import RolloutStore
-from serinus.core.rollout.record import KpiFigures, figures_of, goals_of, stage_shown
+from serinus.core.rollout.record import KpiFigures, Replayed, figures_of, goals_of, stage_shown
 from serinus.core.rollout.rules import stage_at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
-from serinus.core.rollout.words import Stage
+from serinus.core.rollout.words import Stage, distinct
 from serinus.core.stats.plan import Planned
-from serinus.core.stats.reading import Reading, distinct
+from serinus.core.stats.reading import Reading
 from serinus.rollout.service import ServiceView
 
 # Units that each KPI is expected to take in a stage, by the plan.
 Expected = Mapping[Stage, Mapping[str, int]]
-_WIDTH = 27
+_WIDTH = 21
 
 
-def service(view: ServiceView, spec: RolloutSpec | None, expected: Expected) -> RenderableType:
+def service(
+    view: ServiceView, spec: RolloutSpec | None, expected: Expected, replayed: Replayed | None = None
+) -> RenderableType:
     """A service and its newest rollout; `expected` units, from the plan."""
     title = f"[bold]{escape(view.wanted.name)}[/] wanted; {view.standing}"
     parts: list[RenderableType] = [Text.from_markup(title + (f": {escape(view.reason)}" if view.reason else ""))]
     if view.rollout is not None and spec is not None:
-        parts.append(rollout(spec, view.rollout, expected))
+        parts.append(rollout(spec, view.rollout, expected, replayed))
     elif view.stable is not None:
         parts.append(Text(f"{view.stable.name} serves all traffic"))
     return Group(*parts)
 
 
-def standing(store: RolloutStore, view: ServiceView) -> RenderableType:
-    """A service with the rollout that its view shows."""
+def standing(store: RolloutStore, view: ServiceView, replayed: Mapping[str, Replayed] | None = None) -> RenderableType:
+    """A service with the rollout that its view shows; `replayed` by rollout."""
     spec = store.spec(view.rollout.name) if view.rollout is not None else None
-    return service(view, spec, {})
+    return service(view, spec, {}, (replayed or {}).get(spec.name) if spec else None)
 
 
-def rollout(spec: RolloutSpec, state: RolloutState, expected: Expected) -> RenderableType:
+def rollout(
+    spec: RolloutSpec, state: RolloutState, expected: Expected, replayed: Replayed | None = None
+) -> RenderableType:
     """Arms and steps, KPIs against their boundaries, the last decision; `expected` units, from the plan."""
-    return Group(arms(spec, state), kpis(spec, state, expected), last_decision(spec, state))
+    return Group(arms(spec, state, replayed), kpis(spec, state, expected), last_decision(spec, state))
 
 
-def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
-    """The rollout with its steps, and which arm has which share."""
+def arms(spec: RolloutSpec, state: RolloutState, replayed: Replayed | None = None) -> Tree:
+    """The rollout with its steps, which arm has which share, and what of it was a replay."""
     tree = Tree(Text.from_markup(f"[bold]{escape(state.name)}[/]  {state.phase}{_decided(state)}"))
     weight = state.route.weight if state.route else 0
     mirrored = f", sees {state.route.share:.0%} mirrored" if state.route and state.route.share else ""
@@ -67,6 +71,10 @@ def arms(spec: RolloutSpec, state: RolloutState) -> Tree:
         closed = state.closed(number, goals_of(spec)) if entered else None
         seen = f"  {closed.units:,} units, {closed.requests:,} requests" if closed else ""
         steps.add(Text(f"{mark} {_named(one.model_dump(exclude_none=True))}{seen}"))
+    if replayed is not None:
+        tree.add(Text(f"replayed: {replayed}"))
+        if replayed.flag:
+            tree.add(Text(f"! {replayed.flag}", style="yellow"))
     if state.unjudged:
         tree.add(Text("not judged: " + ", ".join(f"{count:,} {name}" for name, count in state.unjudged.items())))
     return tree
@@ -165,9 +173,9 @@ def _row(one: KpiFigures, state: RolloutState, expected: int | None) -> tuple[Te
         change(one.margin),
         _said(one.said),
         (f"{one.units:,}" if one.units else "") + (f" of {expected:,}" if expected is not None else ""),
-        f"{one.requests:,}",
-        one.role,
         interval_bar(one.low, one.estimate, one.high, one.harm, one.margin),
+        one.role,
+        f"{one.requests:,}" if one.requests else "",
     )
 
 
@@ -181,9 +189,9 @@ def _late(one: Reading) -> tuple[Text | str, ...]:
         "",
         Text("late harm", style="red"),
         f"{units:,}" if units else "",
-        f"{requests:,}",
-        one.role,
         interval_bar(one.low, one.estimate, one.high, one.boundary),
+        one.role,
+        f"{requests:,}",
     )
 
 
@@ -208,9 +216,9 @@ _KPIS = (
     Column("passes at", (), right=True),
     Column("says", ()),
     Column("units", (), goes=2, right=True),
-    Column("requests", (), goes=3, right=True),
+    Column(f"-30 %{'0':^{_WIDTH - 10}}+30 %", (), goes=3),
     Column("role", (), goes=4),
-    Column(f"-30 %{'0':^17}+30 %", (), goes=5),
+    Column("requests", (), goes=5, right=True),
 )
 _PLAN = (
     Column("step", ()),

@@ -17,6 +17,7 @@ from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.features.keys import fault_of
 from serinus.wiring.project import open_project
 from serinus.wiring.serving import Wish, choose, id_kinds, predictor_command, service_of, settings_of
+from serinus.wiring.warned import failed_warnings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Endpoint = Annotated[str, typer.Option(help="Address of the predictor, or of the gateway before it.")]
@@ -47,6 +48,9 @@ def serve(
     choice = choose(project, wish)
     settings = settings_of(project, wish, choice, host=host, http_port=port, grpc_port=grpc_port)
     err.print(f"[dim]version {choice.version}: {escape(choice.why)}[/]", soft_wrap=True)
+    warned = failed_warnings(project, problem, choice.version)
+    if warned:
+        err.print(f"[yellow]version {choice.version} failed warnings: {escape(warned)}[/]", soft_wrap=True)
     arguments = predictor_command(project.root, choice.template, settings)
     sys.stdout.flush()
     os.execv(sys.executable, arguments)  # the predictor keeps this process's id and signals

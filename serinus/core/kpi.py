@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _LEAST = 1e-15
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class RankedRows:
 def hits_at(rows: RankedRows, k: int) -> Floats:
     """Positives among the first k."""
     return rows.total(rows.labels * (rows.rank < k))
+
+
+def shown_at(rows: RankedRows, k: int) -> Floats:
+    """Items among the first k: the impressions of a page with k places."""
+    return rows.total((rows.rank < k).astype(np.float64))
 
 
 def top_1(rows: RankedRows) -> Floats:
@@ -84,32 +88,3 @@ def mean_by_request(rows: RankedRows, amounts: Floats) -> Floats:
     """Mean of `amounts` over the rows of each request."""
     counts = np.maximum(rows.total(np.ones(len(amounts))), 1.0)
     return np.asarray(rows.total(amounts) / counts, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A ratio of sums with its 95 % interval; `clusters` is how many independent groups it rests on."""
-
-    estimate: float
-    low: float
-    high: float
-    clusters: int
-
-
-def clustered_ratio(top: Floats, bottom: Floats, clusters: Ints) -> Interval:
-    """Sum of `top` over sum of `bottom` with an interval that holds although rows of one cluster go together.
-
-    Linearized variance over cluster totals (Cochran 1977, §6.3 and §9A.2); a mean is the case of `bottom` all ones.
-    NaN where nothing can be said: no rows, or one cluster.
-    """
-    total = float(bottom.sum())
-    if not total:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    ratio = float(top.sum()) / total
-    _, member = np.unique(clusters, return_inverse=True)
-    residuals = np.bincount(member, weights=top - ratio * bottom)
-    count = len(residuals)
-    if count < 2:
-        return Interval(ratio, float("nan"), float("nan"), count)
-    spread = float(np.sqrt((residuals**2).sum() * count / (count - 1))) / abs(total)
-    return Interval(ratio, ratio - _Z95 * spread, ratio + _Z95 * spread, count)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from serinus.core.errors import Unavailable
 from serinus.evidence.drain import Drain
-from serinus.evidence.intake import Accepted, Batch, Intake, Overloaded
+from serinus.evidence.intake import EVERY_NAME, Accepted, Batch, Intake, OutcomeNames, Overloaded
 from serinus.evidence.log import EventLog
 from serinus.features.keys import IdKinds
 
@@ -35,11 +35,12 @@ _log = logging.getLogger("serinus.collector")
 
 @dataclass(frozen=True)
 class CollectorSettings:
-    """`accept_event_time`: an outcome arrives when it happened, as in a replay, instead of now.
+    """`names`: the card's. `accept_event_time`: an outcome arrives when it happened, as in a replay, and not now.
 
     `kinds`: the key types of units and items.
     """
 
+    names: OutcomeNames = EVERY_NAME
     accept_event_time: bool = False
     kinds: IdKinds = field(default_factory=IdKinds)
     most_waiting: int = 50_000
@@ -132,10 +133,7 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Dr
 
 async def _answer(request: Request, intake: Intake, settings: CollectorSettings, metrics: _Metrics) -> Response:
     try:
-        batch = _parsed(await _body(request))
-        wrong = batch.wrong_ids(settings.kinds)
-        if wrong:
-            raise _Refused(400, "the outcomes are not valid", wrong)
+        batch = _parsed(await _body(request), settings)
         now = settings.now()
         rows = [one.row(one.moment() if settings.accept_event_time else now) for one in batch.outcomes]
         accepted = await intake.take(rows)
@@ -154,11 +152,15 @@ async def _answer(request: Request, intake: Intake, settings: CollectorSettings,
     return JSONResponse(accepted.model_dump())
 
 
-def _parsed(body: bytes) -> Batch:
+def _parsed(body: bytes, settings: CollectorSettings) -> Batch:
     try:
-        return Batch.model_validate_json(body)
+        batch = Batch.model_validate_json(body)
     except RecursionError as fault:
         raise _Refused(400, "the body is nested too deeply", {"body": "too deep"}) from fault
+    faults = settings.names.faults(batch) | batch.wrong_ids(settings.kinds)
+    if faults:
+        raise _Refused(400, "the outcomes are not valid", faults)
+    return batch
 
 
 async def _body(request: Request) -> bytes:

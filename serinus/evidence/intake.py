@@ -25,6 +25,8 @@ from serinus.features.keys import IdKinds, fault_of
 
 MOST_OUTCOMES = 1_000
 REFUSED_SECONDS = 10.0
+# Sums and squares of a log full of it stay finite.
+MOST_WORTH = 1e15
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # By these an outcome finds its request: in the form in which the predictor took them.
@@ -41,7 +43,9 @@ class OutcomeIn(BaseModel):
     request_id: Annotated[JoinedBy | None, Field(description="the request that it answers")] = None
     unit: Annotated[JoinedBy | None, Field(description="who did it; needed where no request is named")] = None
     item: JoinedBy | None = None
-    value: Annotated[float, Field(allow_inf_nan=False, description="what it was worth")] = 0.0
+    value: Annotated[
+        float, Field(allow_inf_nan=False, ge=-MOST_WORTH, le=MOST_WORTH, description="what it was worth")
+    ] = 0.0
     as_of: Annotated[datetime, BeforeValidator(written.moment), Field(description="when it happened")]
 
     @model_validator(mode="after")
@@ -76,7 +80,8 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    outcomes: Annotated[tuple[OutcomeIn, ...], Field(min_length=1, max_length=MOST_OUTCOMES)]
+    # Not a tuple: pydantic counts the valid ones of it, and would tell of a single bad outcome twice.
+    outcomes: Annotated[list[OutcomeIn], Field(min_length=1, max_length=MOST_OUTCOMES)]
 
     def wrong_ids(self, kinds: IdKinds) -> dict[str, str]:
         """Units and items in another form than the keys that they name, by field: they would join nothing."""
@@ -87,6 +92,29 @@ class Batch(BaseModel):
             if given is not None
         ]
         return {path: fault for path, kind, given in named if (fault := fault_of(kind, given))}
+
+
+@dataclass(frozen=True)
+class OutcomeNames:
+    """What the card knows: its `label` and the names of its KPIs' outcomes. Without any, every name is taken."""
+
+    label: str = ""
+    others: tuple[str, ...] = ()
+
+    def faults(self, batch: Batch) -> dict[str, str]:
+        """By field: names that nothing would count, and labels that take something back."""
+        known = sorted({self.label, *self.others} - {""})
+        found = {}
+        for position, one in enumerate(batch.outcomes):
+            if known and one.name not in known:
+                found[f"outcomes[{position}].name"] = f"the card knows {', '.join(known)}, not {one.name[:100]}"
+            elif one.name == self.label and one.value < 0:
+                problem = f"{one.name} is the label, which happened or did not: its value cannot be below 0"
+                found[f"outcomes[{position}].value"] = problem
+        return found
+
+
+EVERY_NAME = OutcomeNames()
 
 
 class Accepted(BaseModel):
@@ -134,7 +162,10 @@ class Intake:
 
         Raises `Unavailable` when they cannot be written, `Overloaded` when too many wait.
         """
-        fresh = list({row.id: row for row in rows if row.id not in self._seen}.values())
+        first: dict[str, Outcome] = {}
+        for row in rows:
+            first.setdefault(row.id, row)
+        fresh = [row for row in first.values() if row.id not in self._seen]
         if self.waiting + len(fresh) > self._most:
             raise Overloaded("too many outcomes wait for the disk", hint="send them again in a moment")
         if fresh:

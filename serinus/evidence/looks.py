@@ -19,7 +19,7 @@ from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.moments import WIDTH, Cell, Moments
 from serinus.core.stats.reading import Counts, Look
 from serinus.evidence.matching import codes, column
-from serinus.evidence.plan import OBSERVED, PREDICTED
+from serinus.evidence.plan import columns_of
 from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged
 
 Floats = NDArray[np.float64]
@@ -150,14 +150,17 @@ def _moments(kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequenc
 
 
 def _vectors(kpi: Kpi, part: Judged, covariates: Sequence[str]) -> Floats:
-    """Value, base and covariate of each row; a failed request has no scores to lose anything by."""
+    """Value, base and covariate of each row; a failed request has no scores to lose anything by.
+
+    A ratio has a base of its own; that of a click-through rate is told in whole pages of k, as good as requests.
+    """
     table = part.table
     vectors = np.ones((len(table), WIDTH))
     vectors[:, 2] = _covariate(kpi, table, covariates)
-    if kpi.formula == "calibration":
-        vectors[:, 0], vectors[:, 1] = column(table, kpi.name + PREDICTED), column(table, kpi.name + OBSERVED)
-        return vectors
-    vectors[:, 0] = column(table, kpi.name)
+    for place, name in enumerate(columns_of(kpi)):
+        vectors[:, place] = column(table, name)
+    if kpi.formula == "ctr":
+        vectors[:, :2] /= kpi.k or 1
     if kpi.formula == "log_loss":
         failed = pc.not_equal(table["error"], "").to_numpy(zero_copy_only=False)
         vectors[failed] = 0.0

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 from serinus.core.card import Kind, Kpi, Problem
 
-PREDICTED, OBSERVED = "_predicted", "_observed"
+# A KPI that is a ratio of two sums has a column for each: what is divided, and by what.
+_RATIOS = {"calibration": ("_predicted", "_observed"), "ctr": ("_clicks", "_shown")}
+
+
+def columns_of(kpi: Kpi) -> tuple[str, ...]:
+    """The columns of KPI rows that a KPI fills: its own, or the two sums whose ratio it is."""
+    return tuple(kpi.name + part for part in _RATIOS.get(kpi.formula, ("",)))
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,8 @@ class Group:
         return any(not kpi.known_at_once and kpi.formula != "return_within" for kpi in self.kpis)
 
     def columns(self) -> tuple[str, ...]:
-        """The columns of KPI rows that this group fills; a calibration is a pair of sums, whose ratio it is."""
-        found: list[str] = []
-        for kpi in self.kpis:
-            pair = [kpi.name + PREDICTED, kpi.name + OBSERVED]
-            found += pair if kpi.formula == "calibration" else [kpi.name]
-        return tuple(found)
+        """The columns of KPI rows that this group fills."""
+        return tuple(name for kpi in self.kpis for name in columns_of(kpi))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serinus.core.card import Kpi
-from serinus.core.kpi import RankedRows, any_hit_at, hits_at, log_loss, mean_by_request, revenue_at, top_1
+from serinus.core.kpi import RankedRows, any_hit_at, hits_at, log_loss, mean_by_request, revenue_at, shown_at, top_1
 from serinus.evidence.matching import Outcomes, Pairs, by_request, by_unit, column, in_time
-from serinus.evidence.plan import OBSERVED, PREDICTED, Group, KpiPlan
+from serinus.evidence.plan import Group, KpiPlan, columns_of
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +49,7 @@ class _Labelled:
 
     ranked: RankedRows
     probabilities: Floats
+    failed: NDArray[np.bool_]
 
 
 def _labelled(plan: KpiPlan, seconds: float, chunk: Chunk) -> _Labelled:
@@ -63,7 +64,8 @@ def _labelled(plan: KpiPlan, seconds: float, chunk: Chunk) -> _Labelled:
     labels[row] = 1.0
     np.add.at(worth, row, column(chunk.outcomes.table, "value")[outcome])
     flat = np.asarray(scores.flatten().to_numpy(), dtype=np.float64)
-    return _Labelled(RankedRows(request, rank, labels, worth, exposures), flat)
+    failed = pc.not_equal(chunk.exposures["error"], "").to_numpy(zero_copy_only=False)
+    return _Labelled(RankedRows(request, rank, labels, worth, exposures), flat, failed)
 
 
 def label_pairs(plan: KpiPlan, seconds: float, chunk: Chunk) -> Pairs:
@@ -105,7 +107,12 @@ def _of_rows(kpi: Kpi, rows: _Labelled) -> dict[str, Floats]:
         return {kpi.name: revenue_at(ranked, kpi.k or 10, kpi.cap or np.inf)}
     if kpi.formula == "log_loss":
         return {kpi.name: mean_by_request(ranked, log_loss(rows.probabilities, ranked.labels))}
-    return {kpi.name + PREDICTED: ranked.total(rows.probabilities), kpi.name + OBSERVED: ranked.total(ranked.labels)}
+    if kpi.formula == "ctr":
+        # A page that stayed empty counts with all its places: whom a version fails may not leave the comparison.
+        sums = hits_at(ranked, k), np.where(rows.failed, float(k), shown_at(ranked, k))
+    else:
+        sums = ranked.total(rows.probabilities), ranked.total(ranked.labels)
+    return dict(zip(columns_of(kpi), sums, strict=True))
 
 
 def _returned(plan: KpiPlan, kpi: Kpi, chunk: Chunk) -> Floats:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
 
 import pandas as pd
 
 from serinus.core.card import Problem
+from serinus.features import promises
 from serinus.features.inputs import Inputs
 
 
@@ -85,17 +87,30 @@ class LoadedProblemCode:
 
     def clean(self, raw: pd.DataFrame) -> Cleaned:
         """See `ProblemCode`."""
-        return cast(Cleaned, self._dataset.clean(raw))
+        found = self._dataset.clean(raw)
+        promises.keep(promises.tables(getattr(found, "tables", None)), self._where(self._dataset, "clean"))
+        return cast(Cleaned, found)
 
     def requests(self, tables: Mapping[str, pd.DataFrame], card: Problem) -> Requests:
         """See `ProblemCode`."""
-        return cast(Requests, self._dataset.requests(tables, card))
+        found = cast(Requests, self._dataset.requests(tables, card))
+        promises.keep(promises.requests(found.requests, found.rows, card), self._where(self._dataset, "requests"))
+        return found
 
     def outcomes(self, tables: Mapping[str, pd.DataFrame], asked: Requests, card: Problem) -> pd.DataFrame:
         """See `ProblemCode`."""
         own = getattr(self._dataset, "outcomes", None)
-        return labelled_outcomes(asked, card) if own is None else cast(pd.DataFrame, own(tables, asked, card))
+        found = labelled_outcomes(asked, card) if own is None else cast(pd.DataFrame, own(tables, asked, card))
+        promises.keep(promises.outcomes(found), self._where(self._dataset, "outcomes"))
+        return found
 
     def views(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
         """See `ProblemCode`."""
-        return cast(Mapping[str, pd.DataFrame], self._features.views(tables))
+        found = self._features.views(tables)
+        promises.keep(promises.sources(found), self._where(self._features, "views"))
+        return cast(Mapping[str, pd.DataFrame], found)
+
+    @staticmethod
+    def _where(module: ModuleType, function: str) -> str:
+        path = Path(module.__file__ or module.__name__)
+        return f"{path.parent.name}/{path.name}: {function}()"

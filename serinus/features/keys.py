@@ -23,6 +23,11 @@ def key_of(kind: str, value: object) -> str | int:
     return text if kind == TEXT else whole_id(text, _BITS[kind])
 
 
+def wrong_keys(kind: str, values: Iterable[object]) -> dict[str, str]:
+    """The distinct values that are no key of this type, as text, with what is wrong; tables hold fewer than rows."""
+    return {f"{one!r:.60}": fault for one in dict.fromkeys(values) if (fault := fault_of(kind, one))}
+
+
 def fault_of(kind: str, value: object) -> str:
     """What `key_of` says of an id; empty when it is one."""
     try:

@@ -1,4 +1,4 @@
-"""Snapshots of the online store, one a day: made once by Feast, loaded in milliseconds (D12).
+"""Snapshots of the online store, one a day: made once by Feast from the day before, loaded in milliseconds (D12).
 
 Invariant: a snapshot is whole or absent and never written again; rebuilt features have another fingerprint, so they
 never meet a snapshot of older ones. Loading needs no Feast. One process at a time makes, deletes or loads.
@@ -15,14 +15,26 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from serinus.features.clock import lookup_time
 
-MakeSnapshot = Callable[[datetime, Path], None]
-_LOCK = ".lock"
+_LOCK, _DAY = ".lock", "%Y-%m-%d"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The snapshot of an earlier day, which holds every row but those that came since its midnight."""
+
+    as_of: datetime
+    path: Path
+
+
+# Writes the snapshot of a time into a file that does not exist yet, with an earlier one to begin with if there is one.
+MakeSnapshot = Callable[[datetime, Path, Earlier | None], None]
 
 
 class Loader(Protocol):
@@ -74,7 +86,12 @@ class FeatureClock:
         return path
 
     def _path(self, as_of: datetime) -> Path:
-        return self._folder / f"{lookup_time(as_of):%Y-%m-%d}.db"
+        return self._folder / f"{lookup_time(as_of):{_DAY}}.db"
+
+    def _before(self, path: Path) -> Earlier | None:
+        """The newest snapshot of an earlier day."""
+        found = max((one for one in self._folder.glob("*.db") if one.name < path.name), default=None)
+        return Earlier(datetime.strptime(found.stem, _DAY).replace(tzinfo=UTC), found) if found else None
 
     def _ensure(self, path: Path, as_of: datetime) -> None:
         if path.exists():
@@ -83,7 +100,7 @@ class FeatureClock:
         self._folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder.parent) as scratch:
             fresh = Path(scratch) / path.name
-            self._make(as_of, fresh)
+            self._make(as_of, fresh, self._before(path))
             _sync(fresh)
             fresh.replace(path)
 

@@ -6,9 +6,10 @@ gives the same answer after `save` and `load`. No file holds code: LightGBM's te
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from serinus.core.errors import BundleError
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
 ONE_THREAD_ROWS = 1_000
+_NO_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say
 
 
 class Scorer(Protocol):
@@ -139,8 +141,15 @@ def _affine(values: NDArray[Any], weights: Floats) -> Floats:
 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
-    """A .npz whose bytes depend on the arrays alone (numpy stamps a fixed date on the members)."""
-    np.savez(path, allow_pickle=False, **{name: np.asarray(a, dtype=np.float64) for name, a in arrays.items()})
+    """A .npz whose bytes depend on the arrays alone.
+
+    Not by `np.savez`: it streams the members, and what a streamed member's header says changed within CPython 3.11.
+    """
+    with ZipFile(path, "w", ZIP_STORED) as archive:
+        for name, values in arrays.items():
+            member = BytesIO()
+            np.lib.format.write_array(member, np.asarray(values, dtype=np.float64, order="C"), allow_pickle=False)
+            archive.writestr(ZipInfo(f"{name}.npy", date_time=_NO_DATE), member.getvalue())
 
 
 def _load(path: Path) -> dict[str, Floats]:

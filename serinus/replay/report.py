@@ -1,12 +1,13 @@
 """What a replay found: KPIs with intervals, baselines on the very same visits, latency, and what was missing.
 
-Invariant: every figure is made from KPI rows, the recording, or the servers' own metrics. The intervals are clustered
-by entity, because visits of one customer go together.
+Invariant: every figure is made from KPI rows, the recording, or the servers' own metrics, and of one revision, arm and
+role. The intervals are clustered by entity, because visits of one customer go together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from serinus.core.card import Kpi, Problem
-from serinus.core.kpi import Interval, RankedRows, clustered_ratio, hits_at
-from serinus.evidence.plan import OBSERVED, PREDICTED, KpiPlan
+from serinus.core.intervals import Interval, quotient, rate, share
+from serinus.core.kpi import RankedRows, hits_at
+from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.state import RolloutState
+from serinus.evidence.divisions import By, Division, divided
+from serinus.evidence.plan import KpiPlan, columns_of
 from serinus.replay.progress import Sent
 from serinus.replay.recording import BASELINE, Recording
 
@@ -32,7 +37,10 @@ class _Part(BaseModel):
 
 
 class Figure(_Part):
-    """An estimate with its 95 % interval over `clusters` entities and `requests` closed requests."""
+    """An estimate with its 95 % interval over `clusters` entities and `requests` closed requests.
+
+    `revision`, `arm`, `role`, `step` and `day` are those of its `Division`; empty for what no revision answered.
+    """
 
     name: str
     formula: str
@@ -41,6 +49,11 @@ class Figure(_Part):
     high: float | None
     requests: int
     clusters: int
+    revision: str = ""
+    arm: str = ""
+    role: str = ""
+    step: str = ""
+    day: str = ""
 
 
 class Stage(_Part):
@@ -69,12 +82,24 @@ class ReplayResult(_Part):
     note: str = NOTE
 
 
-def kpi_figures(card: Problem, rows: Mapping[float, pa.Table]) -> tuple[Figure, ...]:
-    """One figure a KPI of the card, from the KPI rows of each window (seconds)."""
-    plan = KpiPlan.of(card)
-    return tuple(
-        _figure(kpi, rows[group.seconds]) for group in plan.groups for kpi in group.kpis if group.seconds in rows
-    )
+def kpi_figures(
+    card: Problem,
+    rows: Mapping[float, pa.Table],
+    rollouts: Sequence[tuple[RolloutSpec, RolloutState]] = (),
+    by: Collection[By] = (),
+) -> tuple[Figure, ...]:
+    """One figure a KPI of the card and division, from the KPI rows of each window (seconds).
+
+    `rollouts`, in the order they were made, say which arm answered and whether anybody saw it.
+    """
+    groups = [group for group in KpiPlan.of(card).groups if group.seconds in rows]
+    found = [
+        _figure(kpi, part, division)
+        for group in groups
+        for division, part in divided(rows[group.seconds], rollouts, by)
+        for kpi in group.kpis
+    ]
+    return tuple(sorted(found, key=lambda one: (one.revision, one.step, one.day, one.role, one.arm)))
 
 
 def baseline_figures(recording: Recording) -> tuple[Figure, ...]:
@@ -86,7 +111,7 @@ def baseline_figures(recording: Recording) -> tuple[Figure, ...]:
     for column in (name for name in rows.columns if name.startswith(BASELINE)):
         labels, scores = rows["label"].to_numpy(dtype=np.float64), rows[column].to_numpy(dtype=np.float64)
         hits = hits_at(RankedRows.of(request, scores, labels, rows["value"].to_numpy(dtype=np.float64)), HITS)
-        interval = clustered_ratio(hits, np.ones_like(hits), owner)
+        interval = rate(hits, np.ones_like(hits), owner)
         found.append(_told(column.removeprefix(BASELINE), "hits_at_k", interval, len(hits)))
     return tuple(found)
 
@@ -100,17 +125,21 @@ def latency(sent: Sequence[Sent]) -> dict[str, float]:
     return {"p50": float(p50), "p99": float(p99)}
 
 
-def _figure(kpi: Kpi, rows: pa.Table) -> Figure:
+def _figure(kpi: Kpi, rows: pa.Table, division: Division) -> Figure:
     clusters = _codes(rows["entity"].to_pylist())
+    sums = [np.asarray(rows[name].to_numpy()) for name in columns_of(kpi)]
+    top, bottom = sums[0], sums[1] if len(sums) > 1 else np.ones(len(rows))
     if kpi.formula == "calibration":
-        top, bottom = (np.asarray(rows[kpi.name + part].to_numpy()) for part in (PREDICTED, OBSERVED))
+        found = quotient(top, bottom, clusters)
+    elif kpi.is_share:
+        found = share(top, bottom, clusters)
     else:
-        top, bottom = np.asarray(rows[kpi.name].to_numpy()), np.ones(len(rows))
-    return _told(kpi.name, kpi.formula, clustered_ratio(top, bottom, clusters), len(rows))
+        found = rate(top, bottom, clusters, event=kpi.cap or 1.0)
+    return _told(kpi.name, kpi.formula, found, len(rows)).model_copy(update=asdict(division))
 
 
 def _told(name: str, formula: str, found: Interval, requests: int) -> Figure:
-    low, estimate, high = (None if np.isnan(one) else float(one) for one in (found.low, found.estimate, found.high))
+    low, estimate, high = (float(one) if np.isfinite(one) else None for one in (found.low, found.estimate, found.high))
     return Figure(
         name=name,
         formula=formula,

@@ -20,7 +20,10 @@ from serinus.replay.recording import CONTEXT, Recording
 
 
 class Plan(BaseModel):
-    """What decides the ids of a replay, and so must stay when it is taken up again."""
+    """What decides the ids of a replay, and so must stay when it is taken up again.
+
+    `recorded` says which run recorded the requests, from which data.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +31,7 @@ class Plan(BaseModel):
     visits: int
     passes: int
     first_pass: int
+    recorded: str = ""
 
 
 @dataclass(frozen=True)

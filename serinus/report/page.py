@@ -15,6 +15,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from serinus.core.card import Problem
+from serinus.core.card.steps import four_steps
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome, warnings
 from serinus.report import plots, rollouts
@@ -34,25 +36,27 @@ _COLUMNS = (
 _ORDER = {Outcome.ERROR: 0, Outcome.FAIL: 1, Outcome.NOT_APPLICABLE: 2, Outcome.PASS: 3}
 
 
-def render(run: RunRecord) -> str:
-    """The page as text."""
+def render(run: RunRecord, card: Problem | None = None) -> str:
+    """The page as text; with the four steps of the problem where its card is given."""
     environment = Environment(
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["n"] = lambda value: f"{value:,}" if isinstance(value, int) else value
     style = Markup(_text("page.css"))  # noqa: S704 - our own file; escaped, its quotes and arrows would mean nothing
-    return environment.get_template("page.html").render(style=style, **_model(run))
+    return environment.get_template("page.html").render(
+        style=style, steps=four_steps(card) if card else [], **_model(run)
+    )
 
 
 def _text(name: str) -> str:
     return resources.files("serinus.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def write(run: RunRecord, path: Path) -> None:
+def write(run: RunRecord, path: Path, card: Problem | None = None) -> None:
     """Replaces the file as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(render(run), encoding="utf-8")
+    fresh.write_text(render(run, card), encoding="utf-8")
     fresh.replace(path)
 
 
@@ -92,9 +96,10 @@ def _replay(run: RunRecord) -> dict[str, Any] | None:
     if not result.get("kpis"):
         return None
     hits = [dict(one, name="the service") for one in result["kpis"] if one["formula"] == "hits_at_k"]
+    several = len({_division(one) for one in result["kpis"]}) > 1
     return {
         "result": result,
-        "kpis": [_figure(one) for one in result["kpis"]],
+        "kpis": [_figure(one, of=_division(one) if several else "") for one in result["kpis"]],
         "baselines": [_figure(one) for one in (*hits, *result["baselines"])],
         "stages": bars(
             "Mean time of a request by stage, ms",
@@ -107,9 +112,21 @@ def _replay(run: RunRecord) -> dict[str, Any] | None:
     }
 
 
-def _figure(one: Mapping[str, Any]) -> dict[str, str]:
-    numbers = {key: "" if one[key] is None else f"{one[key]:.4g}" for key in ("estimate", "low", "high")}
-    return {"name": one["name"], "requests": f"{one['requests']:,}", "clusters": f"{one['clusters']:,}", **numbers}
+def _division(one: Mapping[str, Any]) -> str:
+    """Of which answers a figure is."""
+    return " ".join(filter(None, (one.get(name, "") for name in ("revision", "arm", "role"))))
+
+
+def _figure(one: Mapping[str, Any], of: str = "") -> dict[str, str]:
+    """Its numbers as text; a bound without an end is infinite."""
+    ends = {"estimate": "", "low": "−∞", "high": "∞"}
+    numbers = {key: none if one[key] is None else f"{one[key]:.4g}" for key, none in ends.items()}
+    return {
+        "name": f"{one['name']} ({of})" if of else one["name"],
+        "requests": f"{one['requests']:,}",
+        "clusters": f"{one['clusters']:,}",
+        **numbers,
+    }
 
 
 def _contracts(run: RunRecord) -> list[dict[str, Any]]:

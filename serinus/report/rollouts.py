@@ -77,7 +77,8 @@ def _because(record: RolloutRecord) -> str:
 def _took(record: RolloutRecord) -> str:
     planned = "" if record.planned_units is None else f" ({record.planned_units:,} planned)"
     time = f" and {duration(record.ended_at - record.started_at)}" if record.ended_at and record.started_at else ""
-    return f"It took {record.used_units:,} units{planned}{time}." if record.steps else ""
+    of = f" of {record.replayed}" if record.replayed else ""
+    return f"It took {record.used_units:,} units{planned}{of}{time}." if record.steps else ""
 
 
 def percent(value: float | None) -> str:
@@ -205,7 +206,9 @@ def _notes(record: RolloutRecord) -> list[str]:
     broken = [one for one in record.conditions if one.name == "SampleRatio" and not one.holds]
     waits = [one for one in record.conditions if one.name == "CandidateReady" and not one.holds]
     unjudged = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in record.unjudged.items() if count)
-    notes = [f"Frozen: units did not reach the arms in the planned shares ({one.reason})." for one in broken]
+    repeated = record.replayed.flag if record.replayed else ""
+    notes = [f"Repeated: {repeated}."] if repeated else []
+    notes += [f"Frozen: units did not reach the arms in the planned shares ({one.reason})." for one in broken]
     if not broken and record.steps:
         notes.append("Units reached the arms in the planned shares, as far as the sequential test can tell.")
     notes += [f"The candidate was not ready: {one.reason or 'still starting'}." for one in waits]

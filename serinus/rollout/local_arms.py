@@ -2,7 +2,8 @@
 
 Invariant: a record on disk names each process by id and start time, or by its command while it is being started; so
 another engine finds the arms that run, no process that merely has the same id is ever touched, and none that merely
-has its port is taken for an arm.
+has its port is taken for an arm. One that was started otherwise than this engine would start it, by another command or
+from other code, is replaced and never taken over.
 """
 
 from __future__ import annotations
@@ -39,17 +40,26 @@ class _Record(BaseModel):
     port: int
     starts: int = 0
     command: tuple[str, ...] = ()
+    made_of: str = ""
     pid: int = 0
     created: float = 0.0
 
 
 class LocalArms:
-    """`Arms` below `folder`: a record and a log an arm."""
+    """`Arms` below `folder`: a record and a log an arm. `made_of` stands for the code that an arm runs."""
 
     def __init__(
-        self, folder: Path, service: str, launch: Launch, *, now: Callable[[], float], host: str = "127.0.0.1"
+        self,
+        folder: Path,
+        service: str,
+        launch: Launch,
+        *,
+        now: Callable[[], float],
+        host: str = "127.0.0.1",
+        made_of: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._made_of = made_of
         self._folder, self._service, self._launch, self._now, self._host = folder, service, launch, now, host
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: dict[str, ArmCondition] = {}
@@ -59,8 +69,16 @@ class LocalArms:
         record = self._record(revision.name)
         if record is None:
             self._start(revision, _free_port(self._host), 1)
+            return
+        if not self._as_wanted(revision, record):
+            self.stop(revision.name)
+            self._start(revision, record.port, 1)
         elif self._process(record) is None and record.starts < MOST_STARTS:
             self._start(revision, record.port, record.starts + 1)
+
+    def _as_wanted(self, revision: Revision, record: _Record) -> bool:
+        """Its command says all that it was told: event time, salt, stores, covariates, port."""
+        return (record.command, record.made_of) == (tuple(self._launch(revision, record.port)), self._made_of)
 
     def condition(self, revision: Revision) -> ArmCondition:
         """See `Arms`."""
@@ -81,6 +99,8 @@ class LocalArms:
             if record.starts >= MOST_STARTS:
                 return Readiness.FAILED, self._last_words(revision)
             return Readiness.STARTING, "ended" if record.starts else "not started"
+        if not self._as_wanted(revision, record):
+            return Readiness.STARTING, "was started with other settings"
         # In this order: somebody else's predictor on the port would answer as well, with another model.
         ready = _listens(process, record.port) and self._answers(record.port)
         return (Readiness.READY, "") if ready else (Readiness.STARTING, "loads its model")
@@ -132,7 +152,8 @@ class LocalArms:
     def _start(self, revision: Revision, port: int, starts: int) -> None:
         """Said before and after: a process that nobody knows of would run for ever."""
         command = tuple(self._launch(revision, port))
-        self._remember(revision.name, _Record(port=port, starts=starts, command=command))
+        begun = _Record(port=port, starts=starts, command=command, made_of=self._made_of)
+        self._remember(revision.name, begun)
         with (self._folder / f"{revision.name}.log").open("ab") as log:
             child = subprocess.Popen(
                 command,
@@ -143,8 +164,7 @@ class LocalArms:
             )
         self._children[revision.name] = child
         created = psutil.Process(child.pid).create_time()
-        record = _Record(port=port, starts=starts, command=command, pid=child.pid, created=created)
-        self._remember(revision.name, record)
+        self._remember(revision.name, begun.model_copy(update={"pid": child.pid, "created": created}))
 
     def _remember(self, name: str, record: _Record) -> None:
         path = self._folder / f"{name}.json"

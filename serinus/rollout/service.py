@@ -128,6 +128,16 @@ class ServiceController:
         stable = self.stable()
         return stable is not None and self._live() is None and not self._is_new(self._wanted(), stable)
 
+    def reached(self) -> list[Revision]:
+        """The revisions that the route in force leads to."""
+        stable, begun = self.stable(), _begun(self._ports.store)
+        found = [stable] if stable is not None else []
+        if begun and begun[-1].route is not None:
+            route, spec = begun[-1].route, self._ports.store.spec(begun[-1].name)
+            names = {route.canary} | ({route.stable} if route.weight < 100 else set())
+            found += [one for one in (spec.stable, spec.candidate) if one.name in names and one != stable]
+        return found
+
     def arms(self) -> list[Revision]:
         """All revisions that may run: of the first, the stable one and the newest rollout."""
         names = self._ports.store.names()

@@ -5,6 +5,7 @@ Invariant: adapters are made on demand, so a command loads only the systems that
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from serinus.core.errors import UsageError
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
-from serinus.features.snapshots import FeatureClock, Loader, SqliteLoader, fingerprint
+from serinus.features.snapshots import Earlier, FeatureClock, Loader, SqliteLoader, fingerprint
 from serinus.model.store import FolderBundleStore
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.project import Project, load_module, read_yaml
@@ -64,8 +65,11 @@ def feature_clock(project: Project, problem: str, online: str = "") -> FeatureCl
     mark = fingerprint([repo / "feature_store.yaml", repo / f"{problem}.py"], sources)
     folder = project.home / "feast" / problem / "snapshots"
 
-    def make(as_of: datetime, path: Path) -> None:
-        feature_store(project, problem).write_snapshot(as_of, path)
+    # Loaded once for all days that are made, and only then: Feast takes a second.
+    store = functools.cache(lambda: feature_store(project, problem))
+
+    def make(as_of: datetime, path: Path, earlier: Earlier | None) -> None:
+        store().write_snapshot(as_of, path, earlier)
 
     return FeatureClock(folder, mark, make, _loader(address, problem))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serinus.evidence.collector import CollectorSettings, serve
 from serinus.evidence.drain import Drain
+from serinus.evidence.intake import OutcomeNames
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_streams import RedisStreams
 from serinus.wiring.listening import reserved
@@ -36,7 +37,8 @@ def collect(settings: CollectSettings) -> int:
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
         sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
         sys.stdout.flush()
-        chosen = CollectorSettings(accept_event_time=settings.accept_event_time, kinds=settings.kinds)
+        names = OutcomeNames(settings.label, settings.outcomes)
+        chosen = CollectorSettings(names, accept_event_time=settings.accept_event_time, kinds=settings.kinds)
         serve(log, sockets, chosen, drain)
     return 0
 

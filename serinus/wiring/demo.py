@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from serinus.core.errors import SerinusError
+from serinus.core.errors import Conflict, SerinusError
 from serinus.core.run import StepError, StepRecord
 from serinus.report import write
 from serinus.wiring.demo_servers import Servers, running
+from serinus.wiring.interrupts import INTERRUPTED, guarded
 from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.replay import PLAN, REPLAYS, RESULT
 from serinus.wiring.summary import summarize
@@ -88,19 +90,36 @@ class Demo:
         record = self.journal.read()
         if not record.steps:
             return
-        write(record, self.folder / "report.html")
-        summary = summarize(record, self.project.problem(PROBLEM).card)
+        card = self.project.problem(PROBLEM).card
+        write(record, self.folder / "report.html", card)
+        summary = summarize(record, card)
         summary["stages"].insert(0, {"name": "install", "seconds": round(self.install, 1)})
         summary["elapsed_s"] = round(time.time() - self.started, 1)
         write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the demo; the exit code of the first part that fails."""
+    """Runs the demo; the exit code of the first part that fails. Interrupted, it goes on when it is started again."""
+    code = guarded(lambda: _main(arguments))
+    if code == INTERRUPTED:
+        sys.stderr.write("`make demo` goes on where it was\n")
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     parser = ArgumentParser(prog="make demo")
     parser.add_argument("--started", type=float, default=time.time(), help="when `make demo` began, epoch seconds")
     started = parser.parse_args(arguments).started
     project = open_project()
+    try:
+        with held(project.home / "demo" / ".lock", Conflict("another demo runs in this home")):
+            return _demo(project, started)
+    except Conflict as fault:
+        sys.stderr.write(f"{fault.headline}\n")
+        return fault.exit_code
+
+
+def _demo(project: Project, started: float) -> int:
     run, resumed = _run_name(project, project.home / "demo")
     demo = Demo(project, run, started, max(time.time() - started, 0.0))
     try:
@@ -137,7 +156,7 @@ def _roll_out(demo: Demo) -> dict[str, Any]:
     from serinus.wiring.demo_rollouts import DemoRollouts
 
     card = demo.project.problem(PROBLEM).card
-    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts", VISITS).run()
+    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts").run()
 
 
 def _serve_and_replay(demo: Demo) -> int:
@@ -170,7 +189,13 @@ def _serinus(*arguments: str) -> int:
     """A command as a user would give it."""
     sys.stdout.write(f"\n$ serinus {' '.join(arguments)}\n")
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "serinus", *arguments], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "serinus", *arguments]) as command:
+        try:
+            return command.wait()
+        except BaseException:
+            command.terminate()  # it ends in order: the way out of the block waits for that
+            command.wait()
+            raise
 
 
 def _run_name(project: Project, folder: Path) -> tuple[str, bool]:
@@ -195,8 +220,4 @@ def _fingerprint(root: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; `make demo` goes on where it was\n")
-        sys.exit(130)
+    sys.exit(main(sys.argv[1:]))

@@ -25,17 +25,18 @@ from serinus.wiring.demo_servers import collecting
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 from serinus.wiring.replay import ReplayWish
+from serinus.wiring.replayed import replayed
 from serinus.wiring.rollout_plan import plan_rollout
 from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.rollout_replay import Played, Watchers, replay_rollouts
 from serinus.wiring.rollout_start import want
 from serinus.wiring.rollouts import Hosted, Hosting, hosted
-from serinus.wiring.services import wanted
+from serinus.wiring.services import places, wanted
 
 # Looks lie on their grid however often somebody asks; a tick costs a pause of the replay.
 TICK_EVERY = 50
-# Far more than any plan says: the replay ends with the verdict.
-MOST_PASSES = 25
+# All that were recorded, and more passes than any plan says: a replay ends with the verdict, mostly in its first one.
+MOST_VISITS, MOST_PASSES = 1_000_000, 25
 FAULT_FILE = "FAULT_BEGINS_WITH"
 WRONG_ITEM, LOST_CORRECTION = "examples/faults/wrong_item.py", "examples/faults/lost_correction.py"
 TOLD = "rollouts.json"
@@ -57,13 +58,12 @@ class _Case:
 
 @dataclass(frozen=True)
 class DemoRollouts:
-    """What the demo's rollouts need: the project, the demo's folder, and how many visits a pass has."""
+    """What the demo's rollouts need: the project, and the demo's folder."""
 
     project: Project
     card: Problem
     record: RunRecord
     folder: Path
-    visits: int
 
     def run(self) -> dict[str, Any]:
         """All of them, one after the other; facts of the step. What has ended in an earlier try is not repeated."""
@@ -108,7 +108,7 @@ class DemoRollouts:
         plan = plan_rollout(self.project, problem, {goal: case.effect})
         half, most = plan.units(goal), plan.units(goal, most=True)
         _say(f"plan, if {goal} differs by {100 * case.effect:+.1f} %: {half} units in half of the runs, {most} in 80 %")
-        wish = ReplayWish(problem, f"{asked.rollout}-{time.time_ns()}", self.visits, MOST_PASSES, "", collector)
+        wish = ReplayWish(problem, f"{asked.rollout}-{time.time_ns()}", MOST_VISITS, MOST_PASSES, "", collector)
         watchers = Watchers(on_tick=_both(_Lines(), case.on_tick))
         played = replay_rollouts(self.project, wish, host, watchers, every=TICK_EVERY, name=asked.rollout)
         self._remember(asked.rollout, {"planned": half, "planned_by_step": plan.by_step(goal)}, played)
@@ -116,7 +116,7 @@ class DemoRollouts:
         told = next(one for one in records if one.name == asked.rollout)
         by = f" by {told.decided_by} in {told.decided_in}" if told.decided_by else ""
         _say(
-            f"{told.outcome}{by}: planned {half} units, used {told.used_units}; "
+            f"{told.outcome}{by}: planned {half} units, used {told.used_units} of {told.replayed}; "
             f"{played.sent} requests, {played.failed} failed"
         )
 
@@ -133,6 +133,7 @@ class DemoRollouts:
             planned_by_step={
                 (name, int(step)): n for name, one in told.items() for step, n in one["planned_by_step"].items()
             },
+            replayed=replayed(places(self.project, self.card.name).rollouts),
         )
 
     def _read(self) -> dict[str, Any]:

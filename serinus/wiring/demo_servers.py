@@ -47,11 +47,12 @@ def running(problem: str, folder: Path) -> Iterator[Servers]:
 
 
 @contextmanager
-def collecting(problem: str, folder: Path) -> Iterator[str]:
+def collecting(problem: str, folder: Path, *, event_time: bool = True) -> Iterator[str]:
     """A collector alone; its address. Raises as `running` does."""
     (port,) = free_ports(1)
     log = folder / "collect.log"
-    with _server(("collect", problem, "--accept-event-time", "--port", str(port)), log) as process:
+    times = ("--accept-event-time",) if event_time else ()
+    with _server(("collect", problem, *times, "--port", str(port)), log) as process:
         _wait(f"http://127.0.0.1:{port}/healthz", process, log)
         yield f"http://127.0.0.1:{port}"
 

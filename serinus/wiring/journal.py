@@ -32,6 +32,10 @@ class Journal:
         self.folder = home / "runs" / run
         self._steps = self.folder / "steps"
 
+    def begin(self) -> None:
+        """Makes the run's folder: the first that a run writes, so what stands in the way is told before the work."""
+        self._steps.mkdir(parents=True, exist_ok=True)
+
     def write(self, record: StepRecord) -> None:
         """Adds a record, replacing an earlier one of the same step (a retry)."""
         self._steps.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What the result of a step is made of: code, card, inputs, parameters and libraries, each by its name.
 
 Invariant: two equal answers mean that the step would make the same again; so a step names here all that it reads. What
-is missing from the table below would be reused although it changed: tests/unit/wiring/test_made_of.py watches the card.
+is missing from the table below would be reused although it changed: tests/pipeline/test_renewal_made_of.py watches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How the processes that servers run in begin and end: one settings document in, an exit code out.
 
-Invariant: a known fault is told in its own words and exit code, never by a traceback.
+Invariant: a known fault is told in its own words and exit code, never by a traceback. A server that a command of this
+machine started ends with that command.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from serinus.core.errors import SerinusError, UsageError
+from serinus.wiring.lifeline import follow
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -20,6 +22,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 def run(arguments: list[str], kind: type[Settings], work: Callable[[Settings], int]) -> int:
     """Works by the settings in the first argument (JSON); the exit code."""
     log_to_stderr()
+    follow()
     try:
         return work(_settings(arguments, kind))
     except SerinusError as fault:

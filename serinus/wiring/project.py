@@ -5,11 +5,13 @@ Invariant: nothing outside the project folder, its profile and a few environment
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,7 @@ class Profile(BaseModel):
 
     `online`: the online store, a path or redis://…; that of Feast's configuration when empty. `salt`: that of services
     which are made here; drawn when empty.
+    `kfp_ui` is where people look at runs: another address than the API's, so without it no link is shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,7 @@ class Profile(BaseModel):
     kfp_namespace: str = ""
     online: str = ""
     salt: str = ""
+    kfp_ui: str = ""
 
     @property
     def mlflow(self) -> str:
@@ -140,6 +144,22 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
         raise UsageError(f"{root / MARKER} has faults", cause="\n".join(explain(fault))) from fault
     home = Path(env.get("SERINUS_HOME") or profile.home)
     return Project(root, document.project, profile.model_copy(update={"home": (root / home).resolve()}))
+
+
+@contextmanager
+def accessible() -> Iterator[None]:
+    """A file or folder that this process may not use, as a `UsageError` that says what to do."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UsageError(
+            f"no access to {fault.filename or 'a file'}",
+            cause=f"{fault.strerror}; this process runs as user {os.getuid()}, group {os.getgid()}",
+            hint="a volume of a cluster is given to the group of its pods by one pod with fsGroup "
+            "(docs/how-to/kubeflow.md); elsewhere SERINUS_HOME names a folder of your own",
+        ) from fault
 
 
 def _root(env: Mapping[str, str], start: Path) -> Path:

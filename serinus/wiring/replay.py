@@ -27,6 +27,7 @@ from serinus.wiring.evidence import reduce_now
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 from serinus.wiring.serving import service_of
+from serinus.wiring.shared import recordings
 from serinus.wiring.steps.data import recording_folder
 
 REPLAYS, PLAN, RESULT = "replays", "plan.json", "result.json"
@@ -57,7 +58,8 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
     card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
     recording = read_recording(recording_folder(project, wish.problem), wish.problem)
     folder = project.home / REPLAYS / wish.name
-    schedule = Schedule(recording, _plan(folder, wish, resume), KpiPlan.of(card).longest)
+    plan = plan_of(folder, wish, resume, _recorded(project, wish.problem))
+    schedule = Schedule(recording, plan, KpiPlan.of(card).longest)
     target = Target(wish.endpoint, wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate)
     move_clock = feature_clock(project, wish.problem, wish.online).move_to
     progress = Progress(folder)
@@ -74,7 +76,12 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
     return result
 
 
-def _plan(folder: Path, wish: ReplayWish, resume: bool) -> Plan:
+def _recorded(project: Project, problem: str) -> str:
+    by = recordings(project.home, problem).written_by()
+    return f"run {by.run}, data {by.snapshot_hash[:12]}" if by else ""
+
+
+def plan_of(folder: Path, wish: ReplayWish, resume: bool, recorded: str) -> Plan:
     """The plan of a replay that is resumed, or a new one."""
     path = folder / PLAN
     if resume and not path.exists():
@@ -84,18 +91,25 @@ def _plan(folder: Path, wish: ReplayWish, resume: bool) -> Plan:
         if (known.problem, known.visits, known.passes) != (wish.problem, wish.visits, wish.passes):
             told = f"{known.problem}, {known.visits} visits, {known.passes} passes"
             raise UsageError(f"replay {wish.name} was started as another one", cause=told)
+        if known.recorded != recorded:
+            raise Conflict(
+                f"the requests that replay {wish.name} began with are no longer there",
+                cause=f"it began with those of {known.recorded or 'a run unknown'}; now there are those of {recorded}",
+                hint="start a replay of its own with --name",
+            )
         return known
-    return new_plan(folder, wish)
+    return new_plan(folder, wish, recorded)
 
 
-def new_plan(folder: Path, wish: ReplayWish) -> Plan:
+def new_plan(folder: Path, wish: ReplayWish, recorded: str = "") -> Plan:
     """A plan whose passes no other replay of this home has used. Raises `Conflict` for a name that was used."""
     path = folder / PLAN
     if folder.exists():
         raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
     plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]
     used = [one.first_pass + one.passes for one in plans if one.problem == wish.problem]
-    plan = Plan(problem=wish.problem, visits=wish.visits, passes=wish.passes, first_pass=max(used, default=1))
+    first = max(used, default=1)
+    plan = Plan(problem=wish.problem, visits=wish.visits, passes=wish.passes, first_pass=first, recorded=recorded)
     write_atomically(path, plan.model_dump_json(indent=1) + "\n")
     return plan
 

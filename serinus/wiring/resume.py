@@ -62,7 +62,8 @@ class Resumable:
         """A run that began earlier. Raises `NotFound`, or `Conflict` when it is another problem's."""
         run, name = self.journal.run, self.problem.card.name
         if not self._path.is_file():
-            raise NotFound(f"no run {run} to resume", hint="a run's name is shown when it starts")
+            why = "it has no run.json: an earlier release made it" if self.journal.folder.is_dir() else ""
+            raise NotFound(f"no run {run} to resume", cause=why, hint="a run's name is shown when it starts")
         found = RunFile.model_validate_json(self._path.read_bytes())
         if found.problem != name:
             raise Conflict(

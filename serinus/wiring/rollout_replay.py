@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from serinus.core.errors import Unavailable
+from serinus.core.rollout.evidence import Readiness
 from serinus.core.rollout.state import RolloutState
 from serinus.core.rollout.words import Phase
 from serinus.evidence.plan import KpiPlan
@@ -27,6 +28,7 @@ from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reducer
 from serinus.wiring.project import Project
 from serinus.wiring.replay import REPLAYS, ReplayWish, new_plan
+from serinus.wiring.replayed import ReplayedFiles
 from serinus.wiring.rollouts import Hosted
 from serinus.wiring.services import places
 from serinus.wiring.serving import service_of
@@ -45,6 +47,7 @@ class Played:
     seconds: float = 0.0
     sent: int = 0
     failed: int = 0
+    first_failure: str = ""
     failed_by_step: Counter[tuple[str, int]] = field(default_factory=Counter)
     latency_ms: dict[str, float] = field(default_factory=dict)
 
@@ -62,19 +65,22 @@ def replay_rollouts(
 ) -> Played:
     """Plays passes until nothing is left to decide, at most `wish.passes`; a tick every `every` requests.
 
-    With `name` it ends when that rollout has ended. Raises `Unavailable` when the first revision does not come up.
+    With `name` it ends when that rollout has ended. Raises `Unavailable` when the arms do not come up, and what a
+    `Player` raises when nobody answers or everything is refused.
     """
     card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
-    played = Played(_started(host))
-    watchers.on_tick(played.view)
+    played = Played(_started(host, watchers))
     folder = project.home / REPLAYS / wish.name
     recording = read_recording(recording_folder(project, wish.problem), wish.problem)
     schedule = Schedule(recording, new_plan(folder, wish), KpiPlan.of(card).longest)
     reduce, counting = reducer(project, card).reduce, threading.Lock()
+    place = places(project, wish.problem)
+    counted = ReplayedFiles(place.rollouts, len(schedule.recording.requests))
 
     def pause(as_of: datetime) -> bool:
         time.sleep(FLUSH_SECONDS)
         reduce(as_of.timestamp())
+        counted.write()
         played.view = _ticked(host)
         watchers.on_tick(played.view)
         return _done(host, played.view, name)
@@ -83,11 +89,12 @@ def replay_rollouts(
         """Called from the threads that send."""
         with counting:
             played.failed_by_step[_where(played.view)] += bool(one.fault)
+            played.first_failure = played.first_failure or one.fault
+            if played.view.rollout is not None and not played.view.rollout.phase.ended:
+                counted.count(played.view.rollout.name, one.number)
         watchers.on_sent(one)
 
-    target = Target(
-        "", wish.collector, wish.problem, service.salt, wish.concurrency, routes=places(project, wish.problem).route
-    )
+    target = Target("", wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate, place.route)
     progress = Progress(folder)
     began = time.perf_counter()
     try:
@@ -101,16 +108,34 @@ def replay_rollouts(
     return played
 
 
-def _started(host: Hosted) -> ServiceView:
-    """The service once its first revision serves and a rollout that begins has its candidate up."""
+def _started(host: Hosted, watchers: Watchers) -> ServiceView:
+    """The service once every arm answers that its route leads to, also when it was stopped in the middle of a rollout.
+
+    `watchers` see what is waited for meanwhile.
+    """
     deadline = time.monotonic() + START_SECONDS
-    view = _ticked(host)
-    while view.standing is Standing.STARTING:
-        if time.monotonic() > deadline:
-            raise Unavailable("the first revision of the service does not come up", cause=view.reason)
-        time.sleep(0.1)
+    while True:
         view = _ticked(host)
-    return view
+        waits = _waits_for(host, view)
+        watchers.on_tick(replace(view, reason=waits) if waits else view)
+        if not waits:
+            return view
+        if time.monotonic() > deadline:
+            raise Unavailable("the arms of the service do not come up", cause=waits)
+        time.sleep(0.1)
+
+
+def _waits_for(host: Hosted, view: ServiceView) -> str:
+    """The arm that does not answer yet, and why; nothing when all do. Raises `Unavailable` when one never will."""
+    if view.standing is Standing.STARTING:
+        return view.reason or "the first revision is started"
+    for revision in host.controller.reached():
+        found = host.arms.condition(revision)
+        if found.readiness is Readiness.FAILED:
+            raise Unavailable(f"{revision.name} cannot start", cause=found.reason)
+        if found.readiness is not Readiness.READY:
+            return f"{revision.name}: {found.reason}"
+    return ""
 
 
 def _ticked(host: Hosted) -> ServiceView:

@@ -23,12 +23,12 @@ def want(project: Project, problem: str, version: str, predictor: str) -> Wanted
     if version and version != str(number):
         found, uri = version_of(project, problem, version)
         number = int(found)
-    deployer(project).want(problem, number, uri, _template(project.root, predictor))
+    deployer(project).want(problem, number, uri, template(project.root, predictor))
     return wanted(project, problem)
 
 
-def _template(root: Path, predictor: str) -> str:
-    """The path with a hash of its text: a changed entry point is another revision."""
+def template(root: Path, predictor: str) -> str:
+    """An entry point's path with a hash of its text: a changed entry point is another revision."""
     if not predictor:
         return ""
     path = root / predictor

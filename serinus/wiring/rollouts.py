@@ -1,11 +1,12 @@
 """The rollouts of a service on this machine: arms are processes, the route is a file, evidence is the event log.
 
-Invariant: one controller a service at a time, by a lock that the system lets go of when its process ends.
+Invariant: one controller a service at a time, by a lock that the system lets go of when its process ends, and with it
+the arms that it runs.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import serinus
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, SerinusError, Unavailable
 from serinus.core.ports import Service
@@ -27,6 +29,7 @@ from serinus.rollout.service import ServiceController, ServiceView, Wanted
 from serinus.wiring.adapters import online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.journal import write_atomically
+from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project
 from serinus.wiring.services import FirstRevision, places, rollouts, wanted
 from serinus.wiring.serving import events_folder, predictor_command, service_of
@@ -67,12 +70,8 @@ class Hosted:
 def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]:
     """The controller of a service, its arms stopped at the end. Raises `Conflict` while another one runs."""
     place = places(project, problem)
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with (place.folder / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise Conflict(f"another process runs the rollouts of {problem}", hint="stop that one first") from fault
+    taken = Conflict(f"another process runs the rollouts of {problem}", hint="stop that one first")
+    with held(place.folder / ".lock", taken):
         made = _host(project, problem, hosting)
         try:
             yield made
@@ -93,7 +92,8 @@ def tick(host: Hosted, reduce: Callable[[float], object], now: Now) -> ServiceVi
 def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
     service, card = service_of(project, problem), project.problem(problem).card
     place = places(project, problem)
-    arms = LocalArms(place.arms, problem, _launch(project, card, service, hosting), now=hosting.now)
+    launch = _launch(project, card, service, hosting)
+    arms = LocalArms(place.arms, problem, launch, now=hosting.now, made_of=_code())
     # A replay waits until nothing is under way before the route changes; live callers may be a moment late.
     settle = 0.0 if hosting.event_time else 2.0
     ports = Ports(
@@ -110,6 +110,15 @@ def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
         ports, FirstRevision(place.first), sync, lambda: wanted(project, problem), make, hosting.now
     )
     return Hosted(controller, arms, ports, sync)
+
+
+def _code() -> str:
+    """Of which files the predictor is made; another release of it is another predictor."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(serinus.__file__).parent.rglob("*.py")):
+        found = path.stat()
+        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]
 
 
 def _teller(path: Path) -> Callable[[Synced], None]:
@@ -137,7 +146,11 @@ def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], Roll
 def _launch(
     project: Project, card: Problem, service: Service, hosting: Hosting
 ) -> Callable[[Revision, int], Sequence[str]]:
-    """The command of an arm: the predictor, or the entry point that the revision names."""
+    """The command of an arm: the predictor, or the entry point that the revision names.
+
+    Made of what is known now: an arm that differs from it is replaced, and a file that somebody edits replaces none.
+    """
+    online = hosting.online or online_address(project, card.name)
 
     def launch(revision: Revision, port: int) -> Sequence[str]:
         settings = ServeSettings(
@@ -146,7 +159,7 @@ def _launch(
             version=revision.version,
             revision=revision.name,
             storage_uri=revision.storage_uri,
-            online=hosting.online or online_address(project, card.name),
+            online=online,
             events=str(events_folder(project, card.name)),
             http_port=port,
             grpc_port=0,

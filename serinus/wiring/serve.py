@@ -51,10 +51,12 @@ def serve(settings: ServeSettings, alter: Callable[[Stages], Stages] = unaltered
         grpc: tuple[str, ...] = ()
         if settings.grpc_port:
             grpc = stack.enter_context(reserved("gRPC", settings.host, settings.grpc_port)).addresses
-        return _serve(settings, alter, http, grpc)
+        return _serve(settings, http, grpc, alter)
 
 
-def _serve(settings: ServeSettings, alter: Callable[[Stages], Stages], http: Reserved, grpc: Sequence[str]) -> int:
+def _serve(
+    settings: ServeSettings, http: Reserved, grpc: Sequence[str], alter: Callable[[Stages], Stages] = unaltered
+) -> int:
     # KServe parses the command line when it is imported, and logs each request unless told otherwise.
     sys.argv = sys.argv[:1]
     os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")

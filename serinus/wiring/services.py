@@ -81,8 +81,8 @@ def wanted(project: Project, problem: str) -> Wanted:
     found = deployer(project).service(problem)
     if found is None:
         raise NotFound(f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` deploys")
-    asked = _revision(problem, found.version, found.storage_uri, found.template)
-    return Wanted(asked, _revision(problem, found.first_version, found.first_uri, ""), found.retry)
+    asked = revision(problem, found.version, found.storage_uri, found.template)
+    return Wanted(asked, revision(problem, found.first_version, found.first_uri, ""), found.retry)
 
 
 def in_service(project: Project, problem: str) -> Revision | None:
@@ -108,6 +108,7 @@ def synced(project: Project, problem: str) -> Synced | None:
     return Synced.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def _revision(problem: str, version: int, uri: str, template: str) -> Revision:
+def revision(problem: str, version: int, uri: str, template: str) -> Revision:
+    """A version of a problem's model as it is served; `template` is an entry point with its hash, or nothing."""
     name = revision_name(problem, str(version), uri, template)
     return Revision(name=name, version=str(version), storage_uri=uri, template=template)

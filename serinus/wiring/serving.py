@@ -76,7 +76,8 @@ def settings_of(
 
 def predictor_command(root: Path, template: str, settings: ServeSettings) -> list[str]:
     """The predictor, or the entry point of the project in `root` that a template names."""
-    entry = [str(root / template.partition("@")[0])] if template else ["-m", "serinus.wiring.serve"]
+    usual = ["-m", "serinus.wiring.start", "serinus.wiring.serve"]
+    entry = [str(root / template.partition("@")[0])] if template else usual
     return [sys.executable, *entry, settings.model_dump_json()]
 
 
@@ -84,9 +85,12 @@ def collect_settings(
     project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
 ) -> CollectSettings:
     """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
+    card = project.problem(problem).card
     return CollectSettings(
         service=problem,
         folder=str(events_folder(project, problem)),
+        label=card.framing.label.name,
+        outcomes=tuple(sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome})),
         host=host,
         port=port,
         accept_event_time=accept_event_time,

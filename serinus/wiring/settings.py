@@ -63,14 +63,17 @@ class CollectSettings(BaseModel):
     """Where the collector of one service writes, and where it listens.
 
     `folder` is that of the event log; `events` the redis:// address of the one that predictors write to, when they do.
-    `accept_event_time`: an outcome arrives when it happened, for replays only. `kinds`: the key types of units and
-    items; text when left out.
+    `accept_event_time`: an outcome arrives when it happened, for replays only. `label` and `outcomes` are the names
+    that the card knows, its label's and those of its KPIs; others are refused. Without any, every name is taken.
+    `kinds`: the key types of units and items; text when left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: str
     folder: str
+    label: str = ""
+    outcomes: tuple[str, ...] = ()
     events: str = ""
     host: str = "127.0.0.1"
     port: Port = 8090

@@ -22,12 +22,14 @@ from typing import Any
 
 import psutil
 
+from serinus.core.endings import told
 from serinus.core.errors import SerinusError
 from serinus.core.run import StepError, StepRecord
 from serinus.wiring.journal import Journal
+from serinus.wiring.lifeline import follow
 from serinus.wiring.made_of import made_of
 from serinus.wiring.problem_code import telling
-from serinus.wiring.project import LoadedProblem, Project, open_project
+from serinus.wiring.project import LoadedProblem, Project, accessible, open_project
 
 
 class _ImportClock:
@@ -76,6 +78,18 @@ class StepContext:
 
 
 @contextmanager
+def _last_words(name: str) -> Iterator[None]:
+    """In a pipeline's own process a known fault is the end of its log, and its exit code."""
+    try:
+        yield
+    except SerinusError as fault:
+        if not os.environ.get("_KFP_RUNTIME"):
+            raise
+        sys.stderr.write(told(name, StepError.model_validate(fault.as_dict())))
+        sys.exit(fault.exit_code)
+
+
+@contextmanager
 def step(
     name: str,
     problem: str,
@@ -89,27 +103,34 @@ def step(
     again knows whether the step would make the same (`serinus.wiring.made_of`).
     In a pipeline's own process a known fault ends the process with its exit code; elsewhere it goes on as raised.
     """
+    with _last_words(name), accessible():
+        places = {key: str(path) for key, path in (reads or {}).items()}
+        yield from _recorded(name, problem, job, places, parameters or {})
+
+
+def _recorded(
+    name: str, problem: str, job: str, places: dict[str, str], parameters: Mapping[str, str]
+) -> Iterator[StepContext]:
     own_process = bool(os.environ.get("_KFP_RUNTIME"))
+    if own_process:
+        follow()
     start_up = time.time() - psutil.Process().create_time() if own_process else 0.0
     started, began, imports = datetime.now(UTC), time.perf_counter(), _ImportClock()
     project = open_project()
     journal = Journal(project.home, problem, os.environ.get("SERINUS_RUN") or job)
+    journal.begin()
     facts: dict[str, Any] = {}
     made: dict[str, str] = {}
-    places = {key: str(path) for key, path in (reads or {}).items()}
     error: StepError | None = None
     try:
-        with imports.running():
+        with imports.running(), accessible():
             loaded = project.problem(problem)
-            made.update(made_of(project, loaded, name, places, parameters or {}))
+            made.update(made_of(project, loaded, name, places, parameters))
             with telling([loaded.folder.resolve(), project.feature_repo.resolve()]):
                 yield StepContext(name, journal.run, project, loaded, journal, made, places, facts)
     except SerinusError as fault:
         error = StepError.model_validate(fault.as_dict())
-        if not own_process:
-            raise
-        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
-        sys.exit(fault.exit_code)
+        raise
     except BaseException as fault:
         error = StepError(error=type(fault).__name__, headline=f"step {name} broke: {type(fault).__name__}: {fault}")
         raise

@@ -21,7 +21,7 @@ from tests.cluster.capabilities import missing
 from tests.cluster.dump import GATEWAYS, OPEN, dump, dump_bed, folder_of, opened
 from tests.cluster.first_service import FirstService, first_service
 from tests.cluster.kube import Kube, wait_until
-from tests.cluster.manifests import committed
+from tests.cluster.manifests import NAMESPACE, committed
 
 ROOT = Path(__file__).parents[2]
 DELETE_SECONDS = 180.0
@@ -82,7 +82,11 @@ def first(
     cluster: Kube, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[FirstService]:
     """The first service, which takes minutes to train and to come up: its tests share it."""
-    with first_service(cluster, tmp_path_factory.mktemp("first")) as service:
+    assert cluster.find("namespace", NAMESPACE) is None, f"the how-to makes namespace {NAMESPACE}, which is there"
+    with (
+        _open(cluster, NAMESPACE, "first-service"),
+        first_service(cluster, tmp_path_factory.mktemp("first")) as service,
+    ):
         if committed(service.reader.folder) != committed():
             request.config.stash[_FIGURES].append(
                 "the cluster trained other bytes than the committed manifests name: they were written anew"
@@ -103,21 +107,25 @@ def own_namespace(cluster: Kube, test: str) -> Iterator[Kube]:
     name = f"{re.sub(r'[^a-z0-9]+', '-', test.lower()).strip('-')[:40]}-{secrets.token_hex(3)}"
     metadata = {"name": name, "labels": {**_RESTRICTED, "serinus.dev/test": "true"}}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
+    with _open(cluster, name, test) as kube:
+        # Without it no pod is taken; it is made a moment later.
+        wait_until(f"{name} has its account", lambda: _absent(kube, "serviceaccount", "default"), SETTLE_SECONDS)
+        yield kube
+
+
+@contextmanager
+def _open(cluster: Kube, name: str, test: str) -> Iterator[Kube]:
+    """A namespace, there or to be made: dumped when what is in it fails, and gone at the end."""
     try:
         with opened(name):
             try:
-                kube = cluster.within(name)
-                # Without it no pod is taken; it is made a moment later.
-                wait_until(
-                    f"{name} has its account", lambda: _absent(kube, "serviceaccount", "default"), SETTLE_SECONDS
-                )
-                yield kube
+                yield cluster.within(name)
             except BaseException:
                 # It failed to come up: the namespace is gone before pytest tells of it.
                 _dump_open(f"{test}.setup")
                 raise
     finally:
-        cluster.run("delete", "namespace", name, "--wait", seconds=DELETE_SECONDS)
+        cluster.run("delete", "namespace", name, "--ignore-not-found", "--wait", seconds=DELETE_SECONDS)
 
 
 def _absent(kube: Kube, kind: str, name: str) -> str | None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.cluster.dump import opened
 from tests.cluster.gateway import address
 from tests.cluster.how_to import Reader, blocks, reader
 from tests.cluster.kube import Document, Kube, condition, troubles, wait_until
@@ -26,7 +25,6 @@ from tests.cluster.visits import PREDICT, Visit, recorded_visits
 from tests.servers import free_port
 
 READY_SECONDS = 240.0
-GONE_SECONDS = 180.0
 VISITS = 40
 
 
@@ -34,7 +32,7 @@ VISITS = 40
 class FirstService:
     """Where it answers, the names of its revisions, visits to ask about, and the embedded answers by revision.
 
-    `reader` has the manifests that were applied; `trained` is a copy of what they name.
+    `reader` has the manifests that were applied.
     """
 
     kube: Kube
@@ -44,7 +42,6 @@ class FirstService:
     visits: list[Visit]
     embedded: Mapping[str, str]
     reader: Reader
-    trained: Trained
 
     def embedded_answer(self, revision: str, asked: Ask) -> dict[str, Any]:
         """What the predictor on this machine says."""
@@ -54,27 +51,21 @@ class FirstService:
 @contextmanager
 def first_service(cluster: Kube, folder: Path) -> Iterator[FirstService]:
     """Trained there, applied and Ready, in the namespace of the how-to; `folder` is for copies on this machine."""
-    assert cluster.find("namespace", NAMESPACE) is None, f"the how-to makes namespace {NAMESPACE}, which is there"
     kube = cluster.within(NAMESPACE)
     copy = reader(cluster, folder / "reader")
-    try:
-        with opened(NAMESPACE), ExitStack() as stack:
-            for block in (blocks().apply, blocks().train, blocks().follow, blocks().wait):
-                copy.run(block)
-            trained = fetched(kube, folder / "home")
-            names, embedded = {}, {}
-            for number, one in by_version(committed(copy.folder)).items():
-                names[number] = str(one["metadata"]["name"])
-                embedded[names[number]] = stack.enter_context(_embedded(trained, one))
-            wait_until("the first service is Ready", lambda: not_ready(kube), READY_SECONDS, every=1.0)
-            stable, canary = (name for _, name in sorted(names.items()))
-            visits = recorded_visits(trained.recording, VISITS)
-            where = f"http://{address(kube, GATEWAY)}"
-            found = FirstService(kube, where, stable, canary, visits, embedded, copy, trained)
-            wait_until("the gateway answers for both revisions", lambda: not_answering(found), 180.0)
-            yield found
-    finally:
-        cluster.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=GONE_SECONDS)
+    for block in (blocks().apply, blocks().train, blocks().follow, blocks().wait):
+        copy.run(block)
+    trained = fetched(kube, folder / "home")
+    revisions = [one for _, one in sorted(by_version(committed(copy.folder)).items())]
+    stable, canary = (str(one["metadata"]["name"]) for one in revisions)
+    with ExitStack() as stack:
+        embedded = {one["metadata"]["name"]: stack.enter_context(_embedded(trained, one)) for one in revisions}
+        wait_until("the first service is Ready", lambda: not_ready(kube), READY_SECONDS, every=1.0)
+        visits = recorded_visits(trained.recording, VISITS)
+        where = f"http://{address(kube, GATEWAY)}"
+        found = FirstService(kube, where, stable, canary, visits, embedded, copy)
+        wait_until("the gateway answers for both revisions", lambda: not_answering(found), 180.0)
+        yield found
 
 
 def not_ready(kube: Kube) -> str | None:

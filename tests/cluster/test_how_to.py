@@ -77,7 +77,7 @@ def _not_waiting(kube: Kube, names: list[str]) -> str | None:
     for name in names:
         pods = kube.pods(f"serving.kserve.io/inferenceservice={name}")
         said = kube.run("logs", pods[0]["metadata"]["name"], "--container", "wait-for-bundle") if pods else "no pod"
-        if "is not there; there are: /home/bundles/retail/" not in said:
+        if "is not there; there are: bundles/retail/" not in said:
             return f"{name}: {said}"
     return None
 

@@ -75,7 +75,11 @@ def test_a_lookup_follows_the_profile(built: Path, store: RedisServer, monkeypat
     monkeypatch.delenv("SERINUS_ONLINE")
     assert looked_up() == in_redis
     text = (built / "serinus.toml").read_text(encoding="utf-8")
-    (built / "serinus.toml").write_text(f'{text}\nonline = "{store.address}"\n', encoding="utf-8")
+    profile = "[profiles.embedded]\n"
+    assert profile in text
+    (built / "serinus.toml").write_text(
+        text.replace(profile, f'{profile}online = "{store.address}"\n'), encoding="utf-8"
+    )
     (open_project().home / "feast/renewal/online.db").unlink()
     assert looked_up() == in_redis
 

@@ -22,7 +22,7 @@ from serinus.features.batch import Ragged
 from serinus.features.feast_store import FeastStore
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.redis_store import RedisLoader, RedisStore
-from serinus.features.snapshots import FeatureClock, Loader, SqliteLoader
+from serinus.features.snapshots import Earlier, FeatureClock, Loader, SqliteLoader
 from tests.servers import PATIENT_SECONDS, RedisServer, redis_server
 
 DAY_5 = datetime(2024, 1, 6, 12, tzinfo=UTC)
@@ -172,9 +172,9 @@ def test_moving_to_the_same_day_again_changes_nothing(online: Online, monkeypatc
 def test_a_snapshot_is_made_once_and_dropped_with_its_features(feast: FeastStore, tmp_path: Path) -> None:
     made: list[datetime] = []
 
-    def make(as_of: datetime, path: Path) -> None:
+    def make(as_of: datetime, path: Path, earlier: Earlier | None) -> None:
         made.append(as_of)
-        feast.write_snapshot(as_of, path)
+        feast.write_snapshot(as_of, path, earlier)
 
     for mark, expected in (("one", 1), ("one", 1), ("two", 2)):
         FeatureClock(tmp_path / "s", mark, make, SqliteLoader(tmp_path / "o.db")).move_to(DAY_5)

@@ -14,6 +14,8 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ import pytest
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
 from serinus.core.ports import Dataset
+from serinus.core.rollout.spec import Revision
 from serinus.registry.connection import connect
 from serinus.registry.registry import INTENT_TAG, MANAGED_TAG, MlflowRegistry
 from serinus.registry.tracker import JOB_TAG, MlflowTracker
+from serinus.rollout.registry_sync import RETRY_SECONDS, InService, RegistrySync, Synced
 from tests.servers import free_port
 
 START_SECONDS = 120
@@ -63,9 +67,26 @@ def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
+@dataclass(frozen=True)
+class Server:
+    """A tracking server on loopback, in a process group of its own."""
+
+    uri: str
+    group: int
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Alive and listening, but it answers nobody."""
+        os.killpg(self.group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.group, signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
-def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A tracking server on loopback, started for real and stopped with its whole process group."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started for real and stopped with its whole process group."""
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     command = [
@@ -74,13 +95,18 @@ def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]  # fmt: skip
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        _wait(f"http://127.0.0.1:{port}/health", server, folder / "log")
-        yield f"http://127.0.0.1:{port}"
+        _wait(f"http://127.0.0.1:{port}/health", process, folder / "log")
+        yield Server(f"http://127.0.0.1:{port}", process.pid)
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server_uri(server: Server) -> str:
+    return server.uri
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -368,3 +394,28 @@ def test_a_run_that_was_cut_off_is_closed_as_killed_and_one_that_has_ended_is_le
     assert connect(uri).get_run(done).info.status == "FINISHED"
     assert tracker.open_run(problem, "cut", {}) == cut
     assert connect(uri).get_run(cut).info.status == "RUNNING"
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_delays_no_tick_and_is_told_until_it_answers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's own follower in its own thread, against a server that was stopped in mid-flight."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name, now = f"toy{uuid.uuid4().hex[:8]}", [0.0]
+    run = MlflowTracker(server.uri).open_run(name, "job", {})
+    MlflowRegistry(server.uri).register(name, run_id=run, storage_uri="file:///b/1", tags={})
+    told: list[Synced] = []
+    sync = RegistrySync(MlflowRegistry(server.uri), told.append, lambda: now[0])
+    serves = InService(name, Revision(name=f"{name}-v1-abc", version="1", storage_uri="file:///b/1"))
+    with server.hung():
+        assert sync.follow(serves).reason == "not asked yet"  # the tick goes on
+        sync.settle(60)
+        assert not told[0].holds
+        assert "MLflow does not answer" in told[0].reason
+    now[0] += RETRY_SECONDS
+    sync.follow(serves)
+    sync.settle(60)
+    assert sync.follow(serves).holds
+    assert _aliases(server.uri, name) == {"champion": 1}

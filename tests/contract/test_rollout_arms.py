@@ -187,6 +187,47 @@ class TestOneProcess:
             arms.endpoint(ONE.name)
 
 
+class TestOtherSettings:
+    """An arm that an engine with other settings left: a replay must not send event time to one that takes none."""
+
+    def other(self, machine: Machine, **changes: str) -> LocalArms:
+        def launch_otherwise(revision: Revision, port: int) -> Sequence[str]:
+            return [*launch(revision, port), "--accept-event-time"]
+
+        known = {"launch": launch, "made_of": ""} | (changes or {"launch": launch_otherwise})
+        machine.made.append(LocalArms(machine.folder, "toy", now=lambda: machine.now, **known))  # type: ignore[arg-type]
+        return machine.made[-1]
+
+    @pytest.mark.parametrize("changes", [{}, {"made_of": "another release"}], ids=["command", "code"])
+    def test_one_that_runs_is_replaced_on_its_port_and_waited_for(
+        self, machine: Machine, changes: dict[str, str]
+    ) -> None:
+        arms = machine.arms()
+        arms.ensure(ONE)
+        ready(arms, ONE)
+        endpoint, (before,) = arms.endpoint(ONE.name), machine.processes(ONE)
+        other = self.other(machine, **changes)
+        found = other.condition(ONE)
+        assert (found.readiness, found.reason) == (Readiness.STARTING, "was started with other settings")
+        other.ensure(ONE)
+        ready(other, ONE)
+        (after,) = machine.processes(ONE)
+        assert after.pid != before.pid
+        assert other.endpoint(ONE.name) == endpoint
+        other.ensure(ONE)
+        assert [one.pid for one in machine.processes(ONE)] == [after.pid]
+
+    def test_one_that_could_not_start_has_all_its_starts_with_other_settings(self, machine: Machine) -> None:
+        arms, broken = machine.arms(), MODES["dies"]
+        for _ in range(MOST_STARTS):
+            arms.ensure(broken)
+            wait(lambda: not arms.running())
+        assert arms.condition(broken).readiness is Readiness.FAILED
+        other = self.other(machine)
+        other.ensure(broken)
+        assert machine.record(broken)["starts"] == 1
+
+
 class TestDeath:
     def test_one_that_dies_is_started_again_on_its_port_and_then_no_more(self, machine: Machine) -> None:
         arms = machine.arms()

@@ -86,3 +86,14 @@ def test_a_run_taken_up_makes_anew_what_changed_and_says_why(tmp_path: Path) -> 
     hashes = [{one["candidate"]: one["bundle_hash"] for one in run["versions"]} for run in (first, again)]
     assert hashes[0]["gbdt"] != hashes[1]["gbdt"]
     assert hashes[0]["linear"] == hashes[1]["linear"]
+
+
+def test_a_fault_of_the_problems_own_code_is_three_lines_and_not_a_log(tmp_path: Path) -> None:
+    project = new_project(tmp_path)
+    project.edit("problems/renewal/dataset.py", 'kept["fee"]', 'kept["fees"]')
+    done = project.run("pipeline", "run", "renewal", "--name", "mine", code=7)
+    error = done.stderr[done.stderr.index("error:") :]
+    assert error.startswith("error: problems/renewal/dataset.py:26: KeyError: 'fees'\n")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(error.splitlines()) == 3
+    assert "dataset.py:26" in (project.home / "runs/mine/report.html").read_text()

@@ -1,14 +1,14 @@
 {{/* The spec of the Job, which is named by it: a Job cannot be changed, so another image, say, is another Job. */}}
 {{- define "serinus.training" -}}
-backoffLimit: 4
-# What no other try would change: wrong input, a gate or contract that refuses, something that is not there, a conflict.
+backoffLimit: 2
+# What no other try would change: wrong input, a gate or contract that refuses, something that is not there.
 podFailurePolicy:
   rules:
     - action: FailJob
       onExitCodes:
         containerName: training
         operator: In
-        values: [2, 3, 4, 6]
+        values: [2, 3, 4, 7]
 template:
   metadata:
     labels:
@@ -47,7 +47,8 @@ template:
           - -c
           # A pod that takes the place of one that died goes on where that one was.
           - |
-            if [ -d "$SERINUS_HOME/runs/$RUN" ]; then how=--resume; else how=--name; fi
+            run=$SERINUS_HOME/runs/$RUN
+            if [ -f "$run/run.json" ]; then how=--resume; else rm -rf "$run"; how=--name; fi
             exec serinus pipeline run {{ .Values.service.name }} --register {{ .Values.training.register }} "$how" "$RUN"
         env:
           {{- include "serinus.commandLine" . | nindent 10 }}

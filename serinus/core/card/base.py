@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class CardPart(BaseModel):
@@ -17,23 +17,23 @@ class CardPart(BaseModel):
 
 
 def _duration(value: object) -> object:
-    """`90m`, `12h`, `30d` as a timedelta; ISO 8601 (what JSON has) and all else is left for pydantic to judge."""
+    """`5s`, `90m`, `12h`, `30d` as a timedelta; ISO 8601 (what JSON has) and all else is left for pydantic to judge."""
     if isinstance(value, str) and value[:-1].isdigit() and value[-1:] in _UNITS:
         return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
     if isinstance(value, str) and not value.startswith("P"):
-        raise ValueError("write a duration as a whole number and a unit: 30m, 12h, 7d")
+        raise ValueError("write a duration as a whole number and a unit: 5s, 30m, 12h, 7d")
     return value
 
 
 def _text(value: timedelta) -> str:
-    """The inverse of `_duration`, in the largest unit that leaves nothing over. A card knows no less than a minute."""
-    minutes, rest = divmod(value, timedelta(minutes=1))
-    if rest:
-        raise ValueError(f"a duration of a card is whole minutes, not {value}")
-    if not minutes or minutes % 60:
-        return f"{minutes}m"
-    hours = minutes // 60
-    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+    """The inverse of `_duration`, in the largest unit that leaves nothing over. A card knows no less than a second."""
+    if not value:
+        return "0m"
+    for letter, unit in reversed(_UNITS.items()):
+        count, rest = divmod(value, timedelta(**{unit: 1}))
+        if not rest:
+            return f"{count}{letter}"
+    raise ValueError(f"a duration of a card is whole seconds, not {value}")
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_text, when_used="json")]

@@ -125,9 +125,9 @@ class Retraining(CardPart):
 
 
 class Operation(CardPart):
-    """Gates, rollout, monitoring, retraining."""
+    """Gates and rollout; monitoring and retraining may be said, and nothing reads them yet."""
 
     gates: Annotated[tuple[GateRule, ...], Field(min_length=1)]
     rollout: Rollout
-    monitoring: Monitoring
-    retraining: Retraining
+    monitoring: Monitoring | None = None
+    retraining: Retraining | None = None

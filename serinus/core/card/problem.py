@@ -18,7 +18,7 @@ from serinus.core.errors import CardError, UsageError
 
 CHOSEN = "chosen"
 _FIELD = re.compile(r"[a-z_.\[\]0-9]+: ")
-_RANKING_ONLY = {"hits_at_k", "top_1", "any_hit_at_k"}
+_RANKING_ONLY = {"ctr", "hits_at_k", "top_1", "any_hit_at_k"}
 
 
 class Problem(CardPart):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from serinus.core.card.base import CardPart, Direction, Duration, Feature, Name, Share
 
 KpiFormula = Literal[
+    "ctr",
     "hits_at_k",
     "top_1",
     "any_hit_at_k",
@@ -57,6 +58,16 @@ class Kpi(CardPart):
         return self.formula in ("error_rate", "latency_slo", "cold_start_share", "defaulted_share")
 
     @property
+    def is_share(self) -> bool:
+        """Whether it lies within 0 and 1: each request (or item shown) has it or has it not."""
+        return self.formula not in ("hits_at_k", "revenue", "log_loss", "calibration")
+
+    @property
+    def least_effect(self) -> float:
+        """The greatest loss there can be, relative to what is: all of it, but of amounts, which refunds can turn."""
+        return float("-inf") if self.formula == "revenue" else -1.0
+
+    @property
     def counted(self) -> bool:
         """Judged by counts of incidents, not by means."""
         return self.formula in ("error_rate", "latency_slo")
@@ -69,7 +80,7 @@ class Kpi(CardPart):
 
     @model_validator(mode="after")
     def _complete(self) -> Kpi:
-        needs = {"hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}
+        needs = {"ctr": "k", "hits_at_k": "k", "any_hit_at_k": "k", "revenue": "cap", "latency_slo": "threshold_ms"}
         field = needs.get(self.formula)
         if field and getattr(self, field) is None:
             raise ValueError(f"formula {self.formula} needs {field}")
@@ -83,10 +94,13 @@ class Kpi(CardPart):
 
 
 class Latency(CardPart):
-    """The budget of one request with `items` candidates, measured at the predictor, in milliseconds."""
+    """The budget of one request with `items` candidates, measured at the predictor, in milliseconds.
 
-    p50_ms: Annotated[float, Field(gt=0)]
-    p99_ms: Annotated[float, Field(gt=0)]
+    Evaluation times requests of `items` rows; nothing reads the two budgets yet.
+    """
+
+    p50_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
     items: Annotated[int, Field(ge=1, le=500)] = 1
 
 
@@ -96,8 +110,8 @@ class Requirements(CardPart):
     goal: Annotated[str, Field(min_length=10)]
     users: Annotated[str, Field(min_length=3)]
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
-    latency: Latency
-    throughput_rps: Annotated[float, Field(gt=0)]
+    latency: Latency = Latency()
+    throughput_rps: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def covariates(self) -> tuple[str, ...]:

@@ -14,32 +14,56 @@ from pydantic import BaseModel, ConfigDict
 from serinus.core.card.operation import Step
 from serinus.core.rollout.spec import Revision, RolloutSpec, kind_of
 from serinus.core.rollout.state import Condition, Entry, RolloutState
-from serinus.core.rollout.words import Phase, Stage, StepKind
-from serinus.core.stats.reading import Reading, Role, distinct
+from serinus.core.rollout.words import Phase, Stage, StepKind, distinct
+from serinus.core.stats.reading import Reading, Role
 
 DecidedIn = Literal["shadow", "weight"]
 _ROLES: tuple[Role, ...] = ("goal", "guardrail", "report")
 _SUMMARY = (
     "name", "candidate_version", "revision", "outcome", "decided_by", "decided_in", "steps", "kpis", "planned_units",
-    "used_units",
+    "used_units", "replayed",
 )  # fmt: skip
+# So often a visit may come again before a reader is warned.
+MOST_PASSES = 3
 _STEP_SUMMARY = {"kind", "weight", "units", "requests", "failed", "seconds"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Replayed(_Part):
+    """What a rollout was judged on in a replay: distinct visits, and how often they were played.
+
+    A unit of another pass is the same visit once more: it sharpens what is known of these visits, not of others.
+    """
+
+    visits: int
+    passes: int
+
+    def __str__(self) -> str:
+        played = "once" if self.passes == 1 else f"in {self.passes} passes"
+        return f"{self.visits:,} distinct visits, played {played}"
+
+    @property
+    def flag(self) -> str:
+        """A warning, where it is due."""
+        if self.passes <= MOST_PASSES:
+            return ""
+        return f"the same visits came up to {self.passes} times: the units are not so many customers"
 
 
 @dataclass(frozen=True)
 class Counted:
     """What was counted outside of a rollout: failed requests by rollout and step, units planned by rollout (and step).
 
-    `failed` is None when nobody counted; a step that is missing in it had no failure.
+    `failed` is None when nobody counted; a step that is missing in it had no failure. `replayed`: by rollout.
     """
 
     failed: Mapping[tuple[str, int], int] | None = None
     planned: Mapping[str, int] = field(default_factory=dict)
     planned_by_step: Mapping[tuple[str, int], int] = field(default_factory=dict)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    replayed: Mapping[str, Replayed] = field(default_factory=dict)
 
 
 class StepFigures(_Part):
@@ -123,7 +147,7 @@ class RolloutRecord(_Part):
     """One rollout. `revision` is the candidate's; `outcome` the end state, or the phase of one that still lives.
 
     `recorded_outcomes`: they come from a log, so they do not depend on what was shown. `ahead`: steps that were not
-    entered.
+    entered. `replayed`: what a replay played through it, None for real callers.
     """
 
     name: str
@@ -150,6 +174,7 @@ class RolloutRecord(_Part):
     log: tuple[Entry, ...]
     unjudged: dict[str, int]
     conditions: tuple[Condition, ...]
+    replayed: Replayed | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures that machines compare, as JSON values."""
@@ -174,6 +199,7 @@ def record_of(
         kpis=figures_of(spec, state),
         planned_units=counted.planned.get(spec.name),
         used_units=sum(state.closed(number, goals_of(spec)).units for number in range(len(state.steps))),
+        replayed=counted.replayed.get(spec.name),
         reason=state.reason,
         stable=spec.stable,
         candidate=spec.candidate,
@@ -229,11 +255,11 @@ def figures_of(spec: RolloutSpec, state: RolloutState) -> tuple[KpiFigures, ...]
     if stage is None:
         return ()
     found = state.readings.get(stage, {})
-    names = [kpi.name for role in _ROLES for kpi in spec.kpis if kpi.role == role and kpi.name in found]
-    return tuple(_kpi(state, stage, found[name]) for name in names)
+    shown = [kpi for role in _ROLES for kpi in spec.kpis if kpi.role == role and kpi.name in found]
+    return tuple(_kpi(state, stage, found[kpi.name], least=kpi.least_effect) for kpi in shown)
 
 
-def _kpi(state: RolloutState, stage: Stage, reading: Reading) -> KpiFigures:
+def _kpi(state: RolloutState, stage: Stage, reading: Reading, *, least: float) -> KpiFigures:
     harm = None if reading.role == "report" else reading.boundary
     margin = None if reading.role == "report" else reading.margin
     other = margin if reading.role == "goal" else harm
@@ -241,7 +267,7 @@ def _kpi(state: RolloutState, stage: Stage, reading: Reading) -> KpiFigures:
         name=reading.kpi,
         role=reading.role,
         estimate=reading.estimate,
-        low=reading.low,
+        low=None if reading.low is None else max(reading.low, least),
         high=reading.high,
         boundary={Phase.ROLLED_BACK: harm, Phase.PROMOTED: margin}.get(state.phase, other),
         direction=reading.direction,

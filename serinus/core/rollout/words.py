@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -17,6 +18,11 @@ class Stage(StrEnum):
 
     SHADOW = "shadow"
     WEIGHTS = "weights"
+
+
+def distinct(units: Mapping[Arm, int], stage: Stage) -> int:
+    """Units of both arms together; in shadow every unit is on both arms, and counts once."""
+    return max(units.values(), default=0) if stage is Stage.SHADOW else sum(units.values())
 
 
 class StepKind(StrEnum):

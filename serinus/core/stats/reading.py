@@ -18,11 +18,6 @@ from serinus.core.stats.moments import Moments
 Role = Literal["goal", "guardrail", "report"]
 
 
-def distinct(units: Mapping[Arm, int], stage: Stage) -> int:
-    """Units of both arms together; in shadow every unit is on both arms, and counts once."""
-    return max(units.values(), default=0) if stage is Stage.SHADOW else sum(units.values())
-
-
 @dataclass(frozen=True)
 class Counts:
     """Incidents and requests of one increment, by arm: what the count test takes. Both arms, one step.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serinus.core.card import Kind
-from serinus.core.errors import DataError
+from serinus.core.errors import DataError, ProblemCodeError
 from serinus.core.verdict import Check, warnings
 from serinus.features.assemble import assemble
 from serinus.features.dataset import Requests
@@ -22,6 +25,7 @@ from serinus.training.baselines import baseline_scores
 from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
 from serinus.validation.source import read_table
 from serinus.wiring.adapters import feature_store, tracker
+from serinus.wiring.definition import require_same
 from serinus.wiring.project import LoadedProblem, Project
 from serinus.wiring.shared import WrittenBy, feature_sources, recordings
 from serinus.wiring.step import StepContext, step
@@ -29,9 +33,13 @@ from serinus.wiring.step import StepContext, step
 SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
 
 
-def prepare(problem: str, job: str, raw: Path) -> None:
-    """Reads the raw log into `raw` and opens the run in the registry."""
+def prepare(problem: str, job: str, raw: Path, submitted: str = "") -> None:
+    """Reads the raw log into `raw` and opens the run in the registry.
+
+    `submitted` is the problem's `definition` where the run was asked for; raises `Conflict` when it is another here.
+    """
     with step("prepare", problem, job) as context:
+        require_same(context.project, context.problem, submitted)
         run_id = tracker(context.project).open_run(problem, context.run, {})
         _prepare(context, raw, run_id)
 
@@ -83,12 +91,14 @@ def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None
         cleaned = context.problem.code.clean(_read_rows(accepted / "rows.parquet"))
         tables.mkdir(parents=True, exist_ok=True)
         for name, table in cleaned.tables.items():
-            table.to_parquet(tables / f"{name}.parquet", index=False)
+            with storable(f"table {name} of clean()"):
+                table.to_parquet(tables / f"{name}.parquet", index=False)
         store = feature_store(context.project, problem)
         views = context.problem.code.views(cleaned.tables)
         with feature_sources(context.project.home, problem).writing(_mine(context, snapshot)):
             for name, rows in views.items():
-                store.write_source(name, rows)
+                with storable(f"view {name} of views()"):
+                    store.write_source(name, rows)
             store.apply()
             service = store.service_description(context.problem.card.data.feature_service)
         write_json(
@@ -104,6 +114,15 @@ def build_features(problem: str, job: str, accepted: Path, tables: Path) -> None
             service=service.name,
             service_hash=service.hash,
         )
+
+
+@contextmanager
+def storable(what: str) -> Iterator[None]:
+    """Values that parquet has no type for are the problem's: raises `ProblemCodeError` that names whose they are."""
+    try:
+        yield
+    except (pa.ArrowException, TypeError, ValueError) as fault:
+        raise ProblemCodeError(f"{what} cannot be stored: {next(iter(str(fault).splitlines()), '')}") from fault
 
 
 def build_training_set(problem: str, job: str, tables: Path, training_set: Path) -> None:

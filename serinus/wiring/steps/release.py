@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from serinus.core.endings import ended
 from serinus.core.errors import SerinusError
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
@@ -21,6 +22,7 @@ from serinus.wiring.shared import feature_sources
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
 from serinus.wiring.steps.models import TRAINED, read_evaluation, wanted_candidates
+from serinus.wiring.warned import remember
 
 
 def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], evaluation: Path, verdict: Path) -> int:
@@ -35,6 +37,7 @@ def register(problem: str, job: str, wanted: str, models: Mapping[str, Path], ev
         for name in wanted_candidates(wanted, context.problem.card, found):
             tags = _tags(context, read_json(folders[name] / TRAINED), lineage, gates[name])
             versions.append(_register_one(context, run_id, name, folders[name] / "bundle", tags))
+            remember(context.project, versions[-1])
         registry(context.project).challenge(problem, versions[-1].version)
         _log_run(context, run_id, found, lineage)
         context.facts.update(
@@ -80,18 +83,23 @@ def deploy(problem: str, job: str, version: int) -> None:
 
 
 def report(problem: str, job: str, html: Path, summary: Path) -> None:
-    """Builds the run's report and summary from the journal; closes the run in the registry if it was opened."""
+    """Builds the run's report and summary from the journal; closes the run in the registry if it was opened.
+
+    It is the run's last task, whatever happened before: a step that has no record by now will have none.
+    """
     with step("report", problem, job) as context:
         from serinus.report import write
         from serinus.wiring.summary import summarize
 
-        record = context.journal.read()
-        write(record, html)
-        document = summarize(record, context.problem.card)
+        card = context.problem.card
+        kinds = [one.kind for one in card.data.candidates]
+        record = ended(context.journal.read(), kinds, datetime.now(UTC))
+        write(record, html, card)
+        document = summarize(record, card)
         text = json.dumps(document, indent=1) + "\n"
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(text, encoding="utf-8")
-        write(record, context.journal.folder / "report.html")
+        write(record, context.journal.folder / "report.html", card)
         (context.journal.folder / "summary.json").write_text(text, encoding="utf-8")
         context.facts["closed"] = _close(context, record)
 
@@ -162,6 +170,7 @@ def _version_facts(version: ModelVersion, challenger: int) -> dict[str, Any]:
         "bundle_hash": version.tags["serinus.bundle_hash"],
         "storage_uri": version.storage_uri,
         "aliases": sorted(set(aliases)),
+        "warnings": version.warnings,
     }
 
 

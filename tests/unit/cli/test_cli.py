@@ -36,8 +36,9 @@ def test_a_faulty_card_ends_with_2_and_names_the_field(renewal_project: Path) ->
     assert "framing.kind" in found.stderr
 
 
-def test_a_new_problem_passes_the_check(renewal_project: Path) -> None:
-    made = run("problem", "new", "churn_2", "--json")
+@pytest.mark.parametrize("kind", ["scoring", "ranking"])
+def test_a_new_problem_passes_the_check(renewal_project: Path, kind: str) -> None:
+    made = run("problem", "new", "churn_2", "--kind", kind, "--json")
     assert made.exit_code == 0, made.output
     files = json.loads(made.stdout)["files"]
     assert "problems/churn_2/problem.yaml" in files
@@ -46,6 +47,19 @@ def test_a_new_problem_passes_the_check(renewal_project: Path) -> None:
     assert run("problem", "check", "churn_2").exit_code == 0
     loaded = open_project().problem("churn_2")
     assert len(loaded.code.inputs) == 6
+    assert loaded.card.framing.kind == kind
+
+
+def test_a_new_problem_is_one_of_scoring_when_nothing_is_said(renewal_project: Path) -> None:
+    assert run("problem", "new", "churn_2").exit_code == 0
+    assert open_project().problem("churn_2").card.framing.kind == "scoring"
+
+
+def test_an_unknown_kind_ends_with_2_and_names_those_that_there_are(renewal_project: Path) -> None:
+    found = run("problem", "new", "churn_2", "--kind", "sorting")
+    assert found.exit_code == 2
+    assert "scoring" in found.stderr
+    assert not (renewal_project / "problems/churn_2").exists()
 
 
 def test_a_new_problem_overwrites_nothing(renewal_project: Path) -> None:

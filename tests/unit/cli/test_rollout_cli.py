@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
 from serinus.core.card import Problem
+from serinus.core.ports import ModelVersion
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
 from serinus.core.rollout.words import Phase, Verdict
@@ -19,6 +21,7 @@ from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker
 from serinus.wiring.services import rollouts, wanted
+from serinus.wiring.warned import remember
 
 
 def run(*arguments: str) -> Result:
@@ -139,6 +142,16 @@ def test_get_and_history_show_the_state(rolling: Callable[..., RolloutSpec]) -> 
     listed = json.loads(run("rollout", "history", "renewal", "--json").stdout)
     assert [one["verdict"] for one in listed["log"]] == ["continue"]
     assert run("rollout", "watch", "renewal", "--json").exit_code == 1
+
+
+def test_get_shows_the_failed_warnings_of_the_versions_that_meet(rolling: Callable[..., RolloutSpec]) -> None:
+    rolling(Phase.ROLLED_BACK)
+    assert "failed warnings" not in run("rollout", "get", "renewal").output
+    tags = {"serinus.failed_warnings": "calibrated", "serinus.data_warnings": "1"}
+    remember(open_project(), ModelVersion("renewal", 2, "run", "file:///b2", datetime(2026, 1, 1, tzinfo=UTC), tags))
+    told = "calibrated, 1 of the data contract"
+    assert f"version 2 failed warnings: {told}" in run("rollout", "get", "renewal").output
+    assert json.loads(run("rollout", "get", "renewal", "--json").stdout)["warnings"] == {"2": told}
 
 
 def test_a_replay_with_rollouts_cannot_be_taken_up_again(deployed: Path) -> None:

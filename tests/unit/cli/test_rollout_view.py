@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from serinus.cli import rollout_view
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
+from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import Boundary, Closed, Crossing, Entry, RolloutState, StepRecord
 from serinus.core.rollout.words import Arm, Phase, Stage, StepKind, Verdict
@@ -164,7 +165,7 @@ def test_a_plan_can_be_read_at_any_width(rows: list[Planned], width: int) -> Non
 @pytest.mark.parametrize("width", WIDTHS)
 def test_what_does_not_fit_is_named(width: int) -> None:
     text = drawn(rollout_view.kpis(spec_of(NAMES), state_of(*map(reading, NAMES)), {}), width)
-    said = next((one for one in text.splitlines() if one.startswith("not shown")), "")
+    said = " ".join(text.partition("not shown")[2].split())
     titles = text.partition("hits_at_10")[0]
     assert all((title in titles) != (title in said) for title in ("interval", "units", "requests", "role", "-30 %"))
 
@@ -218,6 +219,15 @@ def test_steps_table_and_log_tell_one_number_of_the_same_units() -> None:
     assert "1,350 units, 1,400 requests" in text
     assert "1400 units" not in text
     assert "1,440" not in text
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_distinct_visits_and_passes_stand_beside_the_units(passes: int) -> None:
+    state, played = state_of(reading("hits_at_10")), Replayed(visits=300, passes=passes)
+    text = drawn(rollout_view.rollout(spec_of(), state, {}, played), 80)
+    assert f"replayed: {played}" in text
+    assert ("! the same visits came up to 4 times" in text) is (passes == 4)
+    assert "replayed" not in drawn(rollout_view.rollout(spec_of(), state, {}), 80)
 
 
 def test_in_shadow_a_unit_is_on_both_arms_and_counts_once_in_the_log_too() -> None:

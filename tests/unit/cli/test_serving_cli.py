@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import uvicorn
 from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
 from serinus.client import bucket_of
-from serinus.core.errors import NotFound, UsageError
+from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.words import Phase
+from serinus.evidence.collector import CollectorSettings, make_app
+from serinus.evidence.intake import OutcomeNames
+from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import Manifest
 from serinus.wiring.adapters import deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, serve_settings
-from tests.servers import free_port
+from serinus.wiring.rollouts import Hosting, _maker
+from serinus.wiring.services import FirstRevision, places, rollouts, wanted
+from serinus.wiring.serving import Wish, choose, collect_settings, predictor_command, serve_settings, settings_of
+from tests.servers import free_port, wait_for_port
 
 START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
 DAY = 86_400.0
@@ -179,6 +189,34 @@ def test_outcomes_that_cannot_be_sent_are_told(
     assert said in found.stderr
 
 
+@pytest.fixture
+def collector(deployed: Path) -> Iterator[str]:
+    """The address of a collector of the service, on a thread."""
+    settings = collect_settings(open_project(), "renewal", host="127.0.0.1", port=free_port(), accept_event_time=False)
+    names = OutcomeNames(settings.label, settings.outcomes)
+    served = make_app(ParquetEventLog(Path(settings.folder), writer="c"), CollectorSettings(names=names))
+    server = uvicorn.Server(uvicorn.Config(served, port=settings.port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for_port(settings.port)
+    yield f"http://127.0.0.1:{settings.port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_outcomes_that_the_card_does_not_know_are_told_by_line_and_end_with_2(collector: str) -> None:
+    good = {"id": "o1", "name": "churned", "unit": "u", "as_of": 1.0}
+    lines = [json.dumps(one) for one in (good, good | {"id": "o2"}, good | {"id": "o3", "name": "chruned"})]
+    found = run("outcomes", "send", "-", "--collector", collector, "--batch", "2", given="\n\n".join(lines))
+    assert found.exit_code == 2
+    assert found.stderr.splitlines() == [
+        "error: the collector refused outcomes; 2 outcomes before them were taken",
+        "line 5 name: the card knows churned, not chruned",
+    ]
+    again = run("outcomes", "send", "-", "--collector", collector, "--json", given="\n".join(lines[:2]))
+    assert json.loads(again.stdout) == {"sent": 2, "accepted": 0}
+
+
 def test_a_file_of_outcomes_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
     assert run("outcomes", "send", str(tmp_path / "none.jsonl")).exit_code == 2
 
@@ -194,6 +232,33 @@ def test_kpis_close_at_the_time_that_is_asked_for(logged: Path) -> None:
     assert figures["log_loss"]["requests"] == 2
     assert figures["log_loss"]["estimate"] == pytest.approx((1.3862943611 + 0.2876820724) / 2)
     assert run("kpis", "renewal", "--as-of", "soon").exit_code == 2
+
+
+def test_kpis_of_two_revisions_are_never_in_one_figure(logged: Path) -> None:
+    other = replace(
+        _exposure(3), revision="renewal-v2-ffffff", id=exposure_id("r3", "renewal-v2-ffffff"), error="BundleError",
+        as_of=START + DAY, at=START + DAY,
+    )  # fmt: skip
+    event_log(open_project(), "renewal").append(Stream.EXPOSURES, [other])
+    asked = ("kpis", "renewal", "--as-of", "2025-03-01")
+    found = json.loads(run(*asked, "--json").stdout)["kpis"]
+    errors = {one["revision"]: one for one in found if one["name"] == "error_rate"}
+    assert {name: one["estimate"] for name, one in errors.items()} == {
+        "renewal-v2-aaaaaa": 0.0,
+        "renewal-v2-ffffff": 1.0,
+    }
+    for one in errors.values():
+        assert one["low"] < one["high"]
+        assert (one["arm"], one["role"]) == ("alone", "primary")
+    shown = run(*asked).stdout
+    assert "renewal-v2-aaaaaa\n" in shown
+    assert "renewal-v2-ffffff\n" in shown
+    assert "0 to 0 " not in shown
+    by_day = json.loads(run(*asked, "--by", "day", "--json").stdout)["kpis"]
+    assert {one["day"] for one in by_day} == {"2025-01-03", "2025-01-04"}
+    (late,) = json.loads(run(*asked, "--since", "2025-01-04", "--json").stdout)["kpis"][:1]
+    assert late["revision"] == "renewal-v2-ffffff"
+    assert run(*asked, "--by", "weather").exit_code == 2
 
 
 class Versions:
@@ -225,3 +290,75 @@ def test_a_version_that_was_never_registered_is_not_served(deployed: Path, monke
     monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
     with pytest.raises(NotFound):
         serve_settings(open_project(), Wish("renewal", version="9"), host="h", http_port=1, grpc_port=0)
+
+
+def test_what_a_replay_through_rollouts_would_not_heed_is_refused(deployed: Path) -> None:
+    found = run("replay", "renewal", "--rollouts", "--endpoint", "http://127.0.0.1:1")
+    assert found.exit_code == 2
+    assert "--rollouts and --endpoint exclude each other" in found.stderr
+
+
+def _promoted(problem: str, phase: Phase) -> None:
+    """A service whose first version is 1, and a rollout of the wanted one that ended so."""
+    project = open_project()
+    asked = wanted(project, problem)
+    FirstRevision(places(project, problem).first).put(asked.first)
+    card = project.problem(problem).card
+    spec = _maker(card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
+    store = rollouts(project, problem)
+    store.create(spec)
+    first = store.state(spec.name)
+    store.save(first.changed(phase=phase, started_at=1e9, ended_at=1e9, written=1, acted=1), first)
+
+
+@pytest.mark.parametrize(
+    ("phase", "serves"),
+    [
+        (Phase.ROLLED_BACK, "1"), (Phase.UNDECIDED, "1"), (Phase.ABORTED, "1"), (Phase.SUPERSEDED, "1"),
+        (Phase.STEPPING, "1"), (Phase.PROMOTED, "2"),
+    ],
+)  # fmt: skip
+def test_served_is_what_is_in_service_not_what_a_rollout_refused(
+    renewal_project: Path, phase: Phase, serves: str
+) -> None:
+    files = deployer(open_project())
+    files.want("renewal", 1, "file:///bundles/b1")
+    files.want("renewal", 2, "file:///bundles/b2", "make_data.py@abc")
+    nothing = choose(open_project(), Wish("renewal"))
+    assert (nothing.version, nothing.why) == ("2", "wanted, and nothing serves yet")
+    _promoted("renewal", phase)
+    chosen = choose(open_project(), Wish("renewal"))
+    assert (chosen.version, chosen.storage_uri) == (serves, f"file:///bundles/b{serves}")
+    if serves == "1":
+        assert chosen.why == f"in service; version 2 is wanted: {phase}"
+        assert chosen.template == ""
+    else:
+        assert (chosen.why, chosen.template) == ("in service", "make_data.py@abc")
+        project = open_project()
+        settings = settings_of(project, Wish("renewal"), chosen, host="h", http_port=1, grpc_port=0)
+        assert settings.revision == wanted(project, "renewal").revision.name
+        assert predictor_command(project.root, chosen.template, settings)[1] == str(project.root / "make_data.py")
+    asked = choose(open_project(), Wish("renewal", version="2"))
+    assert (asked.version, asked.why) == ("2", "as asked")
+
+
+@pytest.mark.parametrize("fault", [NotFound("it was deleted there"), Unavailable("MLflow does not answer")])
+def test_a_version_that_the_service_had_is_found_without_the_registry(
+    deployed: Path, monkeypatch: pytest.MonkeyPatch, fault: SerinusError
+) -> None:
+    class Away:
+        """MLflow, away or emptied."""
+
+        def version(self, model: str, which: str) -> ModelVersion:
+            raise fault
+
+    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Away())
+    _promoted("renewal", Phase.PROMOTED)
+    files = deployer(open_project())
+    files.want("renewal", 3, "file:///bundles/b3")
+    found = choose(open_project(), Wish("renewal", version="2"))
+    assert (found.version, found.storage_uri) == ("2", "file:///bundles/b2")
+    started = json.loads(run("rollout", "start", "renewal", "--version", "2", "--json").stdout)
+    assert started["revision"].startswith("renewal-v2-")
+    with pytest.raises(type(fault)):
+        choose(open_project(), Wish("renewal", version="champion"))

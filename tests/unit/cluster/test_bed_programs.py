@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import tests.cluster.bed.__main__ as bed
 from tests.cluster.bed import programs
+from tests.cluster.bed.places import places
 from tests.cluster.bed.programs import PROGRAMS, SOURCES, Program, build_programs
 
 
@@ -49,3 +51,20 @@ def test_a_source_is_pinned_by_its_folder(source: tuple[str, str]) -> None:
     module, path = source
     assert f"{path} v" in (programs.MODULES / module / "go.mod").read_text(encoding="utf-8")
     assert f"{path} v" in (programs.MODULES / module / "go.sum").read_text(encoding="utf-8")
+
+
+def test_one_program_is_made_alone_and_its_path_is_all_that_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(programs, "_content", lambda program: "same")
+    monkeypatch.setattr(programs, "_build", lambda program, binary: built.append(program.name))
+    monkeypatch.setattr(bed, "unmount", lambda storage: None)
+    where = places({"SERINUS_BED_CACHE": str(tmp_path)})
+    assert bed._program(where, ["helm"]) == 0
+    assert built == ["helm"]
+    told = capsys.readouterr()
+    assert told.out == f"{where.programs / 'helm-same' / 'helm'}\n"
+    assert told.err.startswith("built helm in ")
+    assert bed._program(where, ["helmet"]) == 1
+    assert "actionlint" in capsys.readouterr().err

@@ -100,10 +100,11 @@ def test_a_revision_is_named_by_what_it_serves_and_serves_it(one: Document) -> N
 def test_a_predictor_waits_for_the_bundle_that_it_serves(one: Document) -> None:
     spec = one["spec"]["predictor"]
     (wait,) = spec["initContainers"]
-    assert f"/home/bundles/{SERVICE}/{bundle(one)}/bundle.json" in wait["command"][-1]
-    assert wait["volumeMounts"] == [{"name": "home", "mountPath": "/home", "readOnly": True}]
+    assert f"bundle=bundles/{SERVICE}/{bundle(one)}\ncd /home\n" in wait["command"][-1]
+    # KServe's own name for it: under another one the pod would have the claim twice, and would never be started.
+    assert wait["volumeMounts"] == [{"name": "kserve-pvc-source", "mountPath": "/home", "readOnly": True}]
     claim = {"claimName": HOME_CLAIM, "readOnly": True}
-    assert spec["volumes"] == [{"name": "home", "persistentVolumeClaim": claim}]
+    assert spec["volumes"] == [{"name": "kserve-pvc-source", "persistentVolumeClaim": claim}]
 
 
 def test_every_container_is_a_restricted_one() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from serinus.core.card import Problem, parse_card
+from serinus.core.card import Kpi, Problem, parse_card
+from serinus.core.card.requirements import KpiFormula
 from serinus.core.errors import CardError
 
 CARD = Path(__file__).parents[3] / "problems/retail/problem.yaml"
@@ -44,6 +46,7 @@ def test_the_retail_card_holds(retail_card: Problem) -> None:
         ("requirements/kpis/0/role", "aim", "requirements.kpis[0].role: "),
         ("requirements/kpis/0/non_inferiority_margin", ..., "a goal needs non_inferiority_margin"),
         ("requirements/kpis/0/k", ..., "formula hits_at_k needs k"),
+        ("requirements/kpis/1/formula", "ctr", "formula ctr needs k"),
         ("requirements/kpis/0/typo", 1, "requirements.kpis[0].typo: Extra inputs are not permitted"),
         ("requirements/kpis", [], "requirements.kpis: "),
         ("framing/kind", "sorting", "framing.kind: "),
@@ -148,3 +151,31 @@ def test_scoring_measures_no_hits(renewal_card: Problem) -> None:
     with pytest.raises(CardError) as raised:
         parse_card(raw)
     assert raised.value.cause.startswith("data.selection.metric: hits_at_10 is not measured for kind scoring")
+
+
+@pytest.mark.parametrize("written", ["5s", "90s", "90m", "12h", "36h", "7d", "0m"])
+def test_a_duration_is_written_as_it_was_read(written: str) -> None:
+    label = parse_card(_with("framing/label/maturity", written)).framing.label
+    assert label.model_dump(mode="json")["maturity"] == written
+    assert type(label).model_validate_json(label.model_dump_json()) == label
+
+
+def test_less_than_a_second_is_no_duration_of_a_card() -> None:
+    label = parse_card(_with("framing/label/maturity", "PT0.5S")).framing.label
+    with pytest.raises(ValueError, match="whole seconds"):
+        label.model_dump_json()
+
+
+SHARES = {
+    "ctr": True, "top_1": True, "any_hit_at_k": True, "conversion": True, "return_within": True, "error_rate": True,
+    "latency_slo": True, "cold_start_share": True, "defaulted_share": True, "hits_at_k": False, "revenue": False,
+    "log_loss": False, "calibration": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("formula", get_args(KpiFormula))
+def test_a_kpi_knows_whether_it_is_a_share(formula: KpiFormula) -> None:
+    fields = {"k": 10, "cap": 1.0, "threshold_ms": 1.0, "window": timedelta(days=1)}
+    kpi = Kpi(name="a", formula=formula, direction="higher", role="report", per="request", **fields)  # type: ignore[arg-type]
+    assert kpi.is_share is SHARES[formula]
+    assert kpi.least_effect == (float("-inf") if formula == "revenue" else -1.0)

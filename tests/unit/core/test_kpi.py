@@ -24,6 +24,12 @@ def test_hits_count_positives_among_the_first_k() -> None:
     assert kpi.any_hit_at(rows, 3).tolist() == [1]
 
 
+def test_impressions_are_what_was_shown_among_the_first_k() -> None:
+    rows = _rows([0.1, 0.9, 0.5, 0.4], [1, 1, 0, 1])
+    assert kpi.shown_at(rows, 3).tolist() == [3]
+    assert kpi.shown_at(rows, 10).tolist() == [4]  # a shorter list has fewer
+
+
 def test_ties_keep_the_order_of_the_rows() -> None:
     assert _rows([0.5, 0.5, 0.5], [0, 0, 1]).rank.tolist() == [0, 1, 2]
 

@@ -22,7 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from docs_commands import commands, run_all
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 ROW = re.compile(r"^\| `(serinus_\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
 
 
@@ -62,6 +67,10 @@ def test_every_field_of_a_row_is_in_the_reference(stream: str) -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
         assert target.startswith("http") or (document.parent / target).exists(), target
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 def test_commands_are_found_once_with_their_continuations(tmp_path: Path) -> None:

@@ -42,8 +42,11 @@ LOSS = _kpi("loss", "log_loss", "guardrail", look_every=15)
 LEVEL = _kpi("level", "calibration", "report")
 ONCE = _kpi("once", "any_hit_at_k", "guardrail", k=5, per="unit", look_every=7)
 ERRORS = _kpi("errors", "error_rate", "guardrail", harm_margin=0.5, look_every=10)
-KPIS = (HITS, LOSS, LEVEL, ONCE, ERRORS)
-PLAN = KpiPlan(True, "bought", by_unit=False, groups=(Group(0.0, (ERRORS,)), Group(DAY, (HITS, LOSS, LEVEL, ONCE))))
+CLICKS = _kpi("clicks", "ctr", "report", k=10, covariate="profile:visits")
+KPIS = (HITS, LOSS, LEVEL, ONCE, ERRORS, CLICKS)
+PLAN = KpiPlan(
+    True, "bought", by_unit=False, groups=(Group(0.0, (ERRORS,)), Group(DAY, (HITS, LOSS, LEVEL, ONCE, CLICKS)))
+)
 COVARIATES = ("profile:age", "profile:visits")
 # A shadow step of half of the buckets, then weights; each four hours.
 STEPS = ({"shadow": 0.5}, {"weight": 25}, {"weight": 50})
@@ -85,6 +88,7 @@ def row(request: str, unit: str, revision: str, at: float, **values: Any) -> dic
         "entity": unit, "unit": unit, "bucket": bucket_of(SALT, unit), "bucket_check": "ok", "at": at, "as_of": at,
         "cold_start": False, "latency_ms": 1.0, "error": "", "covariates": [0.0, 0.0], "hits": 0.0, "loss": 0.1,
         "level_predicted": 1.0, "level_observed": 1.0, "once": 0.0, "errors": 0.0,
+        "clicks_clicks": 0.0, "clicks_shown": 10.0,
     }  # fmt: skip
     return made | values
 
@@ -124,6 +128,8 @@ def visits(
                 "level_observed": common,
                 "once": float(rng.random() < 0.4),
                 "errors": float(failed),
+                "clicks_clicks": 0.0 if failed else hits,
+                "clicks_shown": 10.0 - number % 3,
                 "error": "BundleError" if failed else "",
                 "covariates": [-1.0, taste],
             }
@@ -281,6 +287,9 @@ def _vector(frame: pd.DataFrame, kpi: Kpi) -> dict[str, Any]:
     covariate = frame["covariates"].str[1] if kpi.covariate else 0.0 * frame["at"]
     if kpi.formula == "calibration":
         return {"value": frame["level_predicted"], "base": frame["level_observed"], "covariate": covariate}
+    if kpi.formula == "ctr":
+        value, base = frame[f"{kpi.name}_clicks"] / kpi.k, frame[f"{kpi.name}_shown"] / kpi.k
+        return {"value": value, "base": base, "covariate": covariate}
     value, base = frame[kpi.name], 1.0 + 0.0 * frame["at"]
     if kpi.formula == "log_loss":
         value, base = value.where(frame["error"] == "", 0.0), base.where(frame["error"] == "", 0.0)

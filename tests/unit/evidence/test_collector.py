@@ -17,7 +17,7 @@ from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Outcome, Stream
 from serinus.evidence import collector as collector_module
 from serinus.evidence.collector import CollectorSettings, make_app
-from serinus.evidence.intake import REFUSED_SECONDS, Intake, Overloaded
+from serinus.evidence.intake import REFUSED_SECONDS, Intake, OutcomeNames, Overloaded
 from serinus.evidence.parquet_log import ParquetEventLog
 
 NOW = 1_700_000_000.0
@@ -115,6 +115,9 @@ def test_in_a_replay_an_outcome_arrives_when_it_happened(log: Log) -> None:
         ({"outcomes": [one(as_of="soon")]}, "outcomes[0].as_of"),
         ({"outcomes": [one(as_of="9999-12-31T23:59:59-10:00")]}, "outcomes[0]"),
         ({"outcomes": [one(value="1e999")]}, "outcomes[0].value"),
+        ({"outcomes": [one(value="NaN")]}, "outcomes[0].value"),
+        ({"outcomes": [one(value=1e300)]}, "outcomes[0].value"),
+        ({"outcomes": [one(value=-1e16)]}, "outcomes[0].value"),
         ({"outcomes": [one(request_id=None)]}, "outcomes[0]"),
         ({"outcomes": [one(extra=1)]}, "outcomes[0].extra"),
         ({"outcomes": [one()], "extra": 1}, "extra"),
@@ -125,8 +128,53 @@ def test_what_is_not_valid_is_refused_by_field_and_leaves_nothing(
 ) -> None:
     answer = http.post(PATH, json=body)
     assert answer.status_code == 400
-    assert answer.json()["fields"][0]["field"] == field
+    assert [one["field"] for one in answer.json()["fields"]] == [field]  # told once
     assert log.rows() == []
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_value_that_is_no_number_is_refused_in_every_spelling(http: TestClient, log: Log, literal: str) -> None:
+    body = '{"outcomes": [{"id": "o", "name": "bought", "request_id": "r", "as_of": 1, "value": ' + literal + "}]}"
+    answer = http.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, log.rows()) == (400, [])
+    assert [one["field"] for one in answer.json()["fields"]] == ["outcomes[0].value"]
+
+
+def test_of_one_id_the_first_value_is_kept_within_a_batch_as_over_batches(http: TestClient, log: Log) -> None:
+    batches = [[one(value=1.0), one("o2", value=5.0), one(value=2.0), one(value=3.0)], [one(value=4.0)]]
+    answers = [http.post(PATH, json={"outcomes": batch}).json() for batch in batches]
+    assert answers == [{"accepted": 2, "duplicates": 2}, {"accepted": 0, "duplicates": 1}]
+    assert [(row["id"], row["value"]) for row in log.rows()] == [("o1", 1.0), ("o2", 5.0)]
+
+
+OF_THE_CARD = OutcomeNames("bought", ("returned",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"name": "bougth"}, "outcomes[1].name", "the card knows bought, returned, not bougth"),
+        ({"name": "Bought"}, "outcomes[1].name", "the card knows bought, returned"),
+        ({"value": -0.01}, "outcomes[1].value", "its value cannot be below 0"),
+    ],
+)
+def test_what_the_card_does_not_know_is_refused_and_listed_with_what_it_knows(
+    log: Log, changes: dict[str, Any], field: str, said: str
+) -> None:
+    with _client(log, names=OF_THE_CARD) as http:
+        answer = http.post(PATH, json={"outcomes": [one(), one("o2", **changes)]})
+        assert answer.status_code == 400
+        (fault,) = answer.json()["fields"]
+        assert fault["field"] == field
+        assert said in fault["problem"]
+        assert log.rows() == []
+
+
+def test_other_outcomes_may_take_something_back(log: Log) -> None:
+    """A refund."""
+    with _client(log, names=OF_THE_CARD) as http:
+        sent = [one(), one("o2", value=0.0), one("o3", name="returned", value=-9.5)]
+        assert http.post(PATH, json={"outcomes": sent}).json() == {"accepted": 3, "duplicates": 0}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"\xff", b"[" * 100_000])

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory_log import DAY, START, MemoryLog, exposure, outcome, scores
 
-from serinus.core.card import Problem
+from serinus.core.card import Kpi, Problem
 from serinus.core.errors import Conflict, DataError
 from serinus.core.events import Stream
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.state import StateFolder, Written
+from serinus.replay.report import kpi_figures
 
 E, S, O = Stream.EXPOSURES, Stream.SCORES, Stream.OUTCOMES  # noqa: E741
 
@@ -331,3 +332,20 @@ def test_a_state_of_another_release_is_told_and_moved_away_it_is_made_anew(tmp_p
     (tmp_path / "reduced").rename(tmp_path / "old")
     toy.reducer.reduce(START + 3 * DAY)
     assert toy.rows() == rows
+
+
+def test_a_click_through_rate_is_the_clicks_and_the_impressions_of_the_first_k(
+    tmp_path: Path, retail_card: Problem
+) -> None:
+    ctr = {"name": "ctr", "formula": "ctr", "k": 2, "direction": "higher", "role": "report", "per": "request"}
+    needs = retail_card.requirements.model_copy(update={"kpis": (Kpi.model_validate(ctr),)})
+    toy = Toy(tmp_path / "clicks", retail_card.model_copy(update={"requirements": needs}))
+    toy.shown("r1", "r2")
+    toy.shown("bad", error="BundleError")
+    toy.log.append(O, [outcome("o1", "r1", "a"), outcome("o2", "r1", "c"), outcome("o3", "r1", "a")])
+    toy.reducer.reduce(START + DAY)
+    found = {row["request_id"]: (row["ctr_clicks"], row["ctr_shown"]) for row in toy.rows().values()}
+    # c was shown third and a clicked twice; a request that failed left a page without a click.
+    assert found == {"r1": (1.0, 2.0), "r2": (0.0, 2.0), "bad": (0.0, 2.0)}
+    (figure,) = kpi_figures(retail_card.model_copy(update={"requirements": needs}), {DAY: toy.reducer.rows()})
+    assert figure.estimate == pytest.approx(1 / 6)

@@ -6,8 +6,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,17 @@ import pytest
 import yaml
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.types import Bytes, Int64
-from feast_repo import make_store, row
+from feast_repo import TYPES, make_store, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, SerinusError, Unavailable, UsageError
+from serinus.features.clock import lookup_time
 from serinus.features.feast_store import FeastProject, FeastStore
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.online import OnlineReader, SqliteStore
+from serinus.features.snapshots import Earlier
 
 NOON = datetime(2024, 1, 6, 12, tzinfo=UTC)  # day 5
 START = pd.Timestamp("2024-01-01")
@@ -83,6 +87,32 @@ def test_materialized_equals_retrieved_whatever_the_history(ties: FeastStore, ev
     online = _read(ties, "user", ["1", "2", "3", "4"], as_of).side.columns["users:i32"]
     offline = _offline(ties, [1, 2, 3, 4], as_of.strftime("%Y-%m-%d")).columns["users:i32"]
     assert np.array_equal(online, offline, equal_nan=True)
+
+
+@settings(max_examples=15)
+@given(EVENTS, st.lists(st.integers(0, 7), min_size=2, max_size=3, unique=True).map(sorted), st.booleans())
+def test_a_day_on_top_of_an_earlier_one_is_byte_for_byte_the_day_at_once(
+    ties: FeastStore, events: Any, days: list[int], with_nulls: bool
+) -> None:
+    """Ties, late rows, rows of the first day's very midnight, values that become null: every column of every table."""
+    nulls = dict.fromkeys(TYPES) if with_nulls else {}
+    rows = [row("user", user, at, number, **(nulls if number % 2 else {})) for user, at, number in events]
+    ties.write_source("users", pd.DataFrame(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        earlier: Earlier | None = None
+        for day in days:
+            as_of = datetime(2024, 1, 1, 15, tzinfo=UTC) + timedelta(days=day)
+            grown, whole = Path(folder) / f"{day}-grown.db", Path(folder) / f"{day}.db"
+            ties.write_snapshot(as_of, grown, earlier)
+            ties.write_snapshot(as_of, whole)
+            assert _dump(grown) == _dump(whole)
+            earlier = Earlier(lookup_time(as_of), grown)
+
+
+def _dump(path: Path) -> dict[str, list[Any]]:
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {one: db.execute(f'SELECT * FROM "{one}" ORDER BY 1, 2').fetchall() for one in sorted(tables)}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serinus.features.snapshots import FeatureClock, MakeSnapshot, SqliteLoader, counts, fingerprint
+from serinus.features.snapshots import Earlier, FeatureClock, MakeSnapshot, SqliteLoader, counts, fingerprint
 
 NOON = datetime(2024, 1, 6, 12, tzinfo=UTC)
 NEXT = NOON + timedelta(days=1)
@@ -25,10 +25,12 @@ class Maker:
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.days: list[str] = []
+        self.earlier: list[tuple[str, str] | None] = []
         self.fault = fault
 
-    def __call__(self, as_of: datetime, path: Path) -> None:
+    def __call__(self, as_of: datetime, path: Path, earlier: Earlier | None) -> None:
         self.days.append(f"{as_of:%m-%d}")
+        self.earlier.append(earlier and (f"{earlier.as_of:%m-%d %H:%M%z}", earlier.path.read_text()))
         path.write_text(f"{as_of:%m-%d}")
         if self.fault:
             raise self.fault
@@ -53,6 +55,14 @@ def test_a_day_is_made_once_whatever_the_hour_and_the_direction(tmp_path: Path) 
     assert made.days == ["01-06", "01-07"]
     assert _files(tmp_path) == ["one", "one/2024-01-06.db", "one/2024-01-07.db"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["online.db", "snapshots"]
+
+
+def test_a_day_is_made_from_the_newest_one_before_it_and_never_from_a_later_one(tmp_path: Path) -> None:
+    made = Maker()
+    for mark, day in (("one", 6), ("one", 9), ("one", 8), ("one", 3), ("one", 31), ("two", 10)):
+        _clock(tmp_path, made, mark).snapshot(NOON.replace(day=day))
+    sixth, ninth = ("01-06 00:00+0000", "01-06"), ("01-09 00:00+0000", "01-09")
+    assert made.earlier == [None, sixth, sixth, None, ninth, None]
 
 
 def test_the_same_day_is_loaded_once(tmp_path: Path) -> None:
@@ -95,7 +105,7 @@ from datetime import datetime
 from pathlib import Path
 from serinus.features.snapshots import FeatureClock, SqliteLoader
 
-def make(as_of, path):
+def make(as_of, path, earlier):
     path.write_text("half")
     os._exit(9)
 
@@ -132,8 +142,8 @@ def test_a_load_that_fails_leaves_the_old_store_and_nothing_else(
 def test_clocks_that_need_the_same_day_at_once_make_it_once(tmp_path: Path) -> None:
     made, together = Maker(), threading.Barrier(4)
 
-    def slowly(as_of: datetime, path: Path) -> None:
-        made(as_of, path)
+    def slowly(as_of: datetime, path: Path, earlier: Earlier | None) -> None:
+        made(as_of, path, earlier)
         time.sleep(0.05)
 
     def move() -> None:
@@ -210,7 +220,7 @@ from datetime import datetime
 from pathlib import Path
 from serinus.features.snapshots import FeatureClock, SqliteLoader
 
-def make(as_of, path):
+def make(as_of, path, earlier):
     raise AssertionError("there is one")
 
 folder = Path({str(tmp_path)!r})

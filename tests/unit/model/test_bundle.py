@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickletools
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -179,6 +181,27 @@ def test_a_damaged_bundle_is_told(damage: str, tmp_path: Path) -> None:
         (tmp_path / "bundle.json").write_text(json.dumps(document))
     with pytest.raises(BundleError):
         read_bundle(tmp_path)
+
+
+def test_the_bytes_of_weights_depend_on_the_arrays_alone(tmp_path: Path) -> None:
+    """As every release of Python 3.11 writes them: a digest of other bytes is another bundle of the same model."""
+    _linear().save(tmp_path)
+    data = (tmp_path / "weights.npz").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == "e687bbadbb4ebd252b796d69960157fd6c67ef4018594311cb1a0e0f8866a4b7"
+    with ZipFile(tmp_path / "weights.npz") as archive:
+        for member in archive.infolist():
+            assert (member.extract_version, member.flag_bits, member.extra) == (20, 0, b""), member.filename
+            assert member.date_time == (1980, 1, 1, 0, 0, 0)
+
+
+def test_how_an_array_lies_in_memory_is_not_in_the_bytes(tmp_path: Path) -> None:
+    written = []
+    for name, order in (("rows", "C"), ("columns", "F")):
+        (tmp_path / name).mkdir()
+        layer = (np.arange(12.0).reshape(3, 4).copy(order=order), np.zeros(4))  # type: ignore[call-overload]
+        NeuralScorer(np.zeros(3), np.ones(3), [layer]).save(tmp_path / name)
+        written.append((tmp_path / name / "weights.npz").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_the_store_keeps_one_folder_a_content(tmp_path: Path) -> None:

@@ -70,6 +70,23 @@ def test_every_task_has_its_cluster_settings(documents: list[dict[str, Any]]) ->
         assert {"resourceMemoryLimit", "resourceCpuLimit"} <= set(executors[name]["container"]["resources"])
 
 
+def test_no_task_asks_a_node_for_more_than_half_a_cpu(documents: list[dict[str, Any]]) -> None:
+    """Two never fit a node of two beside any other pod; what a task may use is another figure."""
+    for name, one in documents[0]["deploymentSpec"]["executors"].items():
+        assert one["container"]["resources"]["resourceCpuRequest"] == "500m", name
+    limits = {
+        one["container"]["resources"]["resourceCpuLimit"]
+        for one in documents[0]["deploymentSpec"]["executors"].values()
+    }
+    assert limits == {"500m", "2"}
+
+
+def test_the_image_is_the_one_that_the_documents_build_and_the_chart_names() -> None:
+    values = yaml.safe_load((FOLDER.parents[1] / "helm/serinus/values.yaml").read_text())
+    assert values["images"]["pipeline"] == "serinus/pipeline:dev"
+    assert "image: serinus/pipeline:dev" in PACKAGE.read_text()
+
+
 def test_the_report_is_an_exit_task(documents: list[dict[str, Any]]) -> None:
     report = documents[0]["root"]["dag"]["tasks"]["report"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"

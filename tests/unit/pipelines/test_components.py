@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_origin
 
 import pytest
 import yaml
@@ -62,6 +63,13 @@ def test_a_candidate_that_the_card_does_not_have_is_none(name: str, tmp_path: Pa
     executor = Executor(below(tmp_path, TASKS[name]), COMPONENTS[name])
     assert executor.get_input_artifact("neural") is None
     assert COMPONENTS[name].component_spec.inputs["neural"].optional
+
+
+@pytest.mark.parametrize("name", sorted(name for name, one in COMPONENTS.items() if hasattr(one, "python_func")))
+def test_no_artifact_is_annotated_as_a_union(name: str) -> None:
+    """KFP takes `Optional` from parameters, but calls the annotation of an artifact as it stands."""
+    for argument, annotation in COMPONENTS[name].python_func.__annotations__.items():
+        assert get_origin(annotation) not in (Union, UnionType), argument
 
 
 def test_recorded_inputs_are_those_of_a_driver() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serinus.core.errors import NotFound, Unavailable
+from serinus.core.errors import DataError, NotFound, Unavailable
 from serinus.replay.player import Player, Target
 from serinus.replay.progress import Progress, Sent
 from serinus.replay.recording import BASELINE, Recording, read_recording, record, write_recording
@@ -209,6 +209,65 @@ def test_a_refused_request_is_a_failure_and_is_not_sent_again(
     assert latency(sent)["p99"] > 0
     _play(_schedule(recording), service, tmp_path)
     assert len(service.requests) == 4
+
+
+def test_no_outcome_is_sent_of_a_request_that_failed(recording: Recording, service: Service, tmp_path: Path) -> None:
+    """Nobody saw anything: its outcomes would be orphans, and its unit has none before one was answered."""
+    service.fails = {"b-2#1": 500, "a-1#1": 500}
+    _play(_schedule(recording), service, tmp_path)
+    ids = [one["id"] for one in service.outcomes]
+    assert ids == ["a-3#1/bought/x", "a#1@1709370000/visit/", "b-4#1/bought/y"]
+
+
+def test_an_outcome_waits_for_the_answer_that_it_is_of(
+    recording: Recording, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be known at the very moment of its request, which is still under way."""
+    monkeypatch.setattr("serinus.replay.player.OUTCOMES_A_BATCH", 1)
+    real = service._answer
+
+    def slowly(body: dict[str, Any], bucket: str) -> tuple[int, dict[str, Any]]:
+        answer = real(body, bucket)
+        if "instances" in body:
+            with service.lock:
+                service.events.append(f"answered {body['instances'][0]['request_id']}")
+        return answer
+
+    service._answer = slowly  # type: ignore[method-assign]
+    _play(_schedule(recording), service, tmp_path, concurrency=2)
+    for event in [one for one in service.events if one.startswith("outcome ") and "/bought/" in one]:
+        owner = event.removeprefix("outcome ").split("/")[0]
+        assert service.events.index(f"answered {owner}") < service.events.index(event)
+    assert len(service.outcomes) == 5
+
+
+def test_outcomes_of_a_request_that_was_never_answered_come_with_its_answer_when_it_is_taken_up(
+    recording: Recording, service: Service, tmp_path: Path
+) -> None:
+    schedule = _schedule(recording)
+    _play(schedule, service, tmp_path)
+    service.outcomes.clear()
+    lines = (tmp_path / "requests.jsonl").read_text().splitlines()
+    torn = [one.replace('"answered":true', '"answered":false') if '"number":3,' in one else one for one in lines]
+    (tmp_path / "requests.jsonl").write_text("\n".join(torn) + "\n")
+    _play(schedule, service, tmp_path)
+    assert [one["id"] for one in service.outcomes] == ["b-4#1/bought/y"]
+    assert len(service.requests) == 5
+
+
+def test_a_service_that_refuses_everything_stops_the_replay_with_the_first_reason(
+    recording: Recording, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serinus.replay.player.MOST_REFUSED", 3)
+    service.fails = dict.fromkeys(("a-1#1", "b-2#1", "a-3#1", "b-4#1"), 400)
+    with pytest.raises(DataError, match="refused 3 requests in a row") as raised:
+        _play(_schedule(recording), service, tmp_path)
+    assert raised.value.exit_code == 3
+    assert raised.value.cause.startswith("HTTP 400: ")
+    assert "a-1#1" in raised.value.cause
+    assert service.outcomes == []
+    del service.fails["b-2#1"]
+    _play(_schedule(recording), service, tmp_path / "other")  # one answer, and the row begins anew
 
 
 def test_at_most_so_many_requests_are_under_way(recording: Recording, service: Service, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rollouts_told import HITS, START, ended, frozen, looks, never_ready, promoted, reading, rejected, told
 
-from serinus.core.rollout.record import Counted, RolloutRecord, record_of
+from serinus.core.rollout.record import Counted, Replayed, RolloutRecord, record_of
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.words import Phase, Stage
 from serinus.core.run import RunRecord, StepRecord
@@ -41,7 +41,7 @@ def test_the_summary_has_the_figures_that_machines_compare() -> None:
     found = promoted().summary()
     assert list(found) == [
         "name", "candidate_version", "revision", "outcome", "decided_by", "decided_in", "steps", "kpis",
-        "planned_units", "used_units",
+        "planned_units", "used_units", "replayed",
     ]  # fmt: skip
     assert (found["outcome"], found["decided_by"], found["decided_in"]) == ("promoted", "hits", "weight")
     assert (found["planned_units"], found["used_units"]) == (640, 400)
@@ -50,6 +50,16 @@ def test_the_summary_has_the_figures_that_machines_compare() -> None:
     }  # fmt: skip
     assert found["steps"][0]["failed"] == 0
     assert set(found["kpis"][0]) == {"name", "role", "estimate", "low", "high", "boundary"}
+
+
+@pytest.mark.parametrize(("passes", "flagged"), [(1, False), (7, True)])
+def test_distinct_visits_stand_beside_the_units_and_many_passes_are_flagged(passes: int, flagged: bool) -> None:
+    record = promoted().model_copy(update={"replayed": Replayed(visits=300, passes=passes)})
+    text = section(record)
+    played = "in 7 passes" if flagged else "once"
+    assert f"It took 400 units (640 planned) of 300 distinct visits, played {played}" in text
+    assert ("Repeated: the same visits came up to 7 times" in text) is flagged
+    assert record.summary()["replayed"] == {"visits": 300, "passes": passes}
 
 
 def test_kpis_are_those_of_the_deciding_stage_goals_first() -> None:

@@ -162,6 +162,25 @@ def test_another_template_is_another_revision() -> None:
     assert world.champions == [1, 2]  # the same version
 
 
+def test_what_the_route_reaches_is_known_at_every_moment() -> None:
+    """A process that goes on where another was cut off waits for these arms before it lets anybody call them."""
+    world = World()
+    controller = world.controller()
+    assert controller.reached() == []
+    live(world)
+    assert controller.reached() == [ONE]
+    world.wanted = Wanted(TWO, ONE)
+    seen = set()
+    for _ in range(30):
+        view = controller.tick()
+        route = world.routes[-1]
+        names = ({route.stable} if route.weight < 100 else set()) | ({route.canary} if route.canary else set())
+        assert {one.name for one in controller.reached()} == names | {view.stable.name if view.stable else ""}
+        seen.add(frozenset(names))
+        world.visit()
+    assert seen == {frozenset({ONE.name}), frozenset({ONE.name, TWO.name})}
+
+
 def test_of_two_engines_one_is_told() -> None:
     world = serving()
     one, other = world.controller(), world.controller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -227,4 +228,8 @@ def test_no_function_that_serves_is_named_as_a_switch() -> None:
         names |= {one.arg for one in ast.walk(tree) if isinstance(one, ast.arg)}
         names |= {one.attr for one in ast.walk(tree) if isinstance(one, ast.Attribute)}
         assert not {name for name in names if suspicious.search(name)}, path
-    assert sys.modules.get("examples") is None
+
+
+def test_a_process_that_serves_imports_no_example() -> None:
+    code = "import serinus.wiring.serve, sys; sys.exit('examples' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

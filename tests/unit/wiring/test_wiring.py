@@ -16,6 +16,7 @@ from serinus.wiring.journal import Journal, write_atomically
 from serinus.wiring.project import load_module, open_project
 from serinus.wiring.step import step
 from serinus.wiring.summary import summarize
+from serinus.wiring.warned import failed_warnings, remember
 
 
 def test_a_project_is_found_upwards(renewal_project: Path) -> None:
@@ -129,7 +130,46 @@ def test_in_a_process_of_its_own_a_known_fault_is_an_exit_code(
     with pytest.raises(SystemExit) as raised, step("prepare", "renewal", "job-1"):
         raise DataError("no rows", hint="export it again")
     assert raised.value.code == 3
-    assert capsys.readouterr().err == "no rows\nexport it again\n"
+    words = "serinus: step prepare failed with exit code 3\nno rows\nexport it again\n"
+    assert capsys.readouterr().err == words
+
+
+def test_a_home_that_cannot_be_written_is_told_before_the_work(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may make a folder there, not even root."""
+    place = "/sys/serinus"
+    monkeypatch.setenv("SERINUS_HOME", place)
+    with pytest.raises(UsageError, match=f"no access to {place}") as raised, step("prepare", "renewal", "job-1"):
+        pytest.fail("the step began")
+    assert "user" in raised.value.cause
+    for word in ("fsGroup", "SERINUS_HOME"):
+        assert word in raised.value.hint
+    monkeypatch.setenv("_KFP_RUNTIME", "true")
+    with pytest.raises(SystemExit) as ended, step("prepare", "renewal", "job-1"):
+        pytest.fail("the step began")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("serinus: step prepare failed with exit code 2\nno access to")
+
+
+def test_a_place_that_a_step_may_not_use_is_a_known_fault(renewal_project: Path) -> None:
+    with pytest.raises(UsageError, match="no access to /sys/bundles"), step("prepare", "renewal", "job-1"):
+        Path("/sys/bundles").mkdir()
+    failure = Journal(renewal_project / ".serinus", "renewal", "job-1").read().failure()
+    assert failure is not None
+    assert failure.error is not None
+    assert failure.error.headline == "no access to /sys/bundles"
+
+
+def test_a_project_file_with_faults_is_told_in_a_process_of_its_own(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERINUS_PROFILE", "nowhere")
+    monkeypatch.setenv("_KFP_RUNTIME", "true")
+    with pytest.raises(SystemExit) as ended, step("prepare", "renewal", "job-1"):
+        pytest.fail("the step began")
+    assert ended.value.code == 2
+    assert "no profile nowhere in serinus.toml" in capsys.readouterr().err
 
 
 def test_the_name_of_a_local_run_comes_from_the_environment(
@@ -221,3 +261,13 @@ def test_the_summary_shows_the_gates_of_whatever_is_registered(renewal_project: 
 def test_a_version_tells_its_failed_warnings(tags: dict[str, str], told: str) -> None:
     version = ModelVersion("toy", 1, "run", "file:///b", datetime(2026, 1, 1, tzinfo=UTC), tags)
     assert version.warnings == told
+
+
+def test_failed_warnings_are_known_without_the_registry(renewal_project: Path) -> None:
+    project = open_project()
+    tags = {"serinus.failed_warnings": "calibrated"}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    remember(project, ModelVersion("renewal", 2, "run", "file:///b", at, tags))
+    remember(project, ModelVersion("renewal", 3, "run", "file:///b", at))
+    told = [failed_warnings(project, "renewal", version) for version in ("2", "3", "4", "../2", "")]
+    assert told == ["calibrated", "", "", "", ""]

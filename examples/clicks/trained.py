@@ -1,0 +1,55 @@
+"""What a pipeline of the shop left behind, loaded for truth and for the service in one process.
+
+Invariant: read as a predictor reads it; nothing is trained here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from examples.clicks.in_process import Trained
+from examples.clicks.truth import Served
+from examples.clicks.versions.alterations import alterations
+from serinus.core.rollout.spec import Revision
+from serinus.features.online import OnlineReader
+from serinus.wiring.adapters import online_address
+from serinus.wiring.project import Project
+from serinus.wiring.rollout_start import template
+from serinus.wiring.serve import feature_service, load_bundle, online_store
+from serinus.wiring.services import revision
+from serinus.wiring.serving import service_of
+
+PROBLEM = "clicks"
+
+
+def load(project: Project) -> Trained:
+    """Both versions. Raises `NotFound` when no pipeline has run."""
+    service = service_of(project, PROBLEM)
+    bundles = {uri: load_bundle(uri) for uri in (service.first_uri, service.storage_uri)}
+    store = online_store(online_address(project, PROBLEM), PROBLEM)
+    reader = OnlineReader(store, feature_service(bundles[service.storage_uri]))
+    return Trained(project.problem(PROBLEM).card, bundles, reader)
+
+
+def first(project: Project) -> Revision:
+    """The linear model, which serves first."""
+    service = service_of(project, PROBLEM)
+    return revision(PROBLEM, service.first_version, service.first_uri, "")
+
+
+def second(project: Project, version: str = "") -> Revision:
+    """The trees; or one of the versions that are made of them."""
+    service = service_of(project, PROBLEM)
+    uri, number = service.storage_uri, service.version
+    return revision(PROBLEM, number, uri, template(project.root, entry_point(version)))
+
+
+def entry_point(version: str) -> str:
+    """The file of a version, below the project."""
+    return str(Path("versions") / f"{version}.py") if version else ""
+
+
+def served(trained: Trained, which: Revision, version: str = "") -> Served:
+    """As it is served; waiting is left out, which no order depends on."""
+    alter = alterations(lambda _: None)[version or "same"]
+    return Served(trained.bundles[which.storage_uri], trained.reader, alter)

@@ -1,0 +1,10 @@
+"""Version `slightly_worse`: one click in twenty is lost. It is started as `serinus.wiring.serve` is."""
+
+import sys
+
+from alterations import alterations
+
+from serinus.wiring.serve import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], alterations()["slightly_worse"]))

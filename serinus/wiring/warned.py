@@ -1,0 +1,27 @@
+"""Which checks of severity warning did not hold for a version, readable where the registry is away or slow.
+
+Invariant: written when the version is registered, from the same verdicts as its tags, and never changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serinus.core.ports import ModelVersion
+from serinus.wiring.journal import write_atomically
+from serinus.wiring.project import Project
+
+
+def remember(project: Project, version: ModelVersion) -> None:
+    """Keeps the warnings of a version that was just registered; none is kept as well."""
+    write_atomically(_path(project, version.model, str(version.version)), version.warnings + "\n")
+
+
+def failed_warnings(project: Project, problem: str, version: str) -> str:
+    """As a person reads them; empty when all held, or when the version was registered from another home."""
+    path = _path(project, problem, version)
+    return path.read_text(encoding="utf-8").strip() if version.isdecimal() and path.is_file() else ""
+
+
+def _path(project: Project, problem: str, version: str) -> Path:
+    return project.home / "versions" / problem / f"{version}.warnings"
