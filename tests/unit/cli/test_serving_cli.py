@@ -84,6 +84,22 @@ def test_the_bucket_is_that_of_the_client(deployed: Path) -> None:
     assert document == {"unit": "A0", "bucket": f"{bucket_of(_salt(), 'A0'):03d}", "salt": _salt()}
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bucket", "renewal", " A0"),
+        ("trace", "renewal", "r1 "),
+        ("predict", "renewal", "--entity", "A0\u200b"),
+        ("predict", "renewal", "--entity", "A0", "--context", "amount=1_0"),
+        ("kpis", "renewal", "--as-of", "20250301"),
+    ],
+)
+def test_what_is_not_in_its_written_form_ends_with_2(deployed: Path, command: tuple[str, ...]) -> None:
+    found = run(*command)
+    assert found.exit_code == 2, found.stderr
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.parametrize("command", [("bucket", "renewal", "A0"), ("serve", "renewal"), ("collect", "renewal")])
 def test_without_a_service_there_is_nothing_to_do(renewal_project: Path, command: tuple[str, ...]) -> None:
     found = run(*command)

@@ -142,7 +142,7 @@ def test_recorded_requests_pass_as_they_are_but_for_the_zone_of_their_times(reta
         ({"request_id": ["r1", ""]}, "request_id that are no ids"),
         ({"request_id": ["r1", "r1"]}, "there twice"),
         ({"as_of": ["2024-01-01", "2024-01-02"]}, "have no times"),
-        ({"as_of": pd.to_datetime(["2024-01-01", None])}, "no times"),
+        ({"as_of": pd.DatetimeIndex(["2024-01-01", "NaT"])}, "no times"),
         ({"label": [0, None]}, "neither 0 nor 1"),
         ({"label": [0, 2]}, "neither 0 nor 1"),
         ({"value": [0, float("inf")]}, "no finite numbers"),
