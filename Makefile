@@ -93,8 +93,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import contracts, shape, freshness of com
 	ruff format --check .
 	mypy
 	mypy --package tests.cluster
+	mypy --explicit-package-bases -m examples.clicks.__main__ -m examples.clicks.in_process
 	lint-imports
-	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster images
+	$(PY) tests/shape.py serinus components pipelines feature_repo problems tests/cluster images examples/clicks
 	$(PY) -m pipelines.compile --check
 	$(call needs,shellcheck)
 	shellcheck .ci/run images/environment tests/cluster/kind/up.sh

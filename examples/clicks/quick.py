@@ -217,9 +217,10 @@ def _record(quick: Quick, records: Sequence[RolloutRecord], seconds: float) -> N
 
 def _told(quick: Quick, records: Sequence[RolloutRecord]) -> int:
     """Truth beside verdict, on the screen and in the summary; 1 when they disagree."""
-    goal = next(kpi.name for kpi in quick.project.problem(PROBLEM).card.requirements.kpis if kpi.role == "goal")
+    card = quick.project.problem(PROBLEM).card
+    goal = next(kpi.name for kpi in card.requirements.kpis if kpi.role == "goal")
     rows = [version_row(quick, name, one, goal) for name, one in zip(quick.truths, records, strict=True)]
-    write(quick.journal.read(), quick.folder / "report.html")
+    write(quick.journal.read(), quick.folder / "report.html", card)
     elapsed = round(time.time() - quick.started, 1)
     document = {"elapsed_s": elapsed, "versions": rows}
     write_atomically(quick.folder / "summary.json", json.dumps(document, indent=1) + "\n")

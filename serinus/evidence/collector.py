@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import socket
 from typing import Any
 
@@ -157,7 +157,8 @@ def _parsed(body: bytes, settings: CollectorSettings) -> Batch:
         batch = Batch.model_validate_json(body)
     except RecursionError as fault:
         raise _Refused(400, "the body is nested too deeply", {"body": "too deep"}) from fault
-    faults = settings.names.faults(batch) | batch.wrong_ids(settings.kinds)
+    kinds = replace(settings.kinds, passes=settings.accept_event_time)
+    faults = settings.names.faults(batch) | batch.wrong_ids(kinds)
     if faults:
         raise _Refused(400, "the outcomes are not valid", faults)
     return batch

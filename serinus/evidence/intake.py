@@ -85,13 +85,13 @@ class Batch(BaseModel):
 
     def wrong_ids(self, kinds: IdKinds) -> dict[str, str]:
         """Units and items in another form than the keys that they name, by field: they would join nothing."""
-        named = [
-            (f"outcomes[{place}].{field}", kind, given)
-            for place, one in enumerate(self.outcomes)
-            for field, kind, given in (("unit", kinds.unit, one.unit), ("item", kinds.item, one.item))
-            if given is not None
-        ]
-        return {path: fault for path, kind, given in named if (fault := fault_of(kind, given))}
+        found: dict[str, str] = {}
+        for place, one in enumerate(self.outcomes):
+            unit = "" if one.unit is None else kinds.unit_fault(one.unit)
+            item = "" if one.item is None else fault_of(kinds.item, one.item)
+            told = ((f"outcomes[{place}].unit", unit), (f"outcomes[{place}].item", item))
+            found |= {path: fault for path, fault in told if fault}
+        return found
 
 
 @dataclass(frozen=True)

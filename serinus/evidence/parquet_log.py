@@ -88,7 +88,7 @@ class ParquetEventLog:
         for name in _superseded(self._listed(stream)):
             self._disk.unlink(self._path(stream, name))
         for path in (self._folder / stream.value).glob(".*.tmp"):
-            if self._now() - path.stat().st_mtime > _STALE_SECONDS:
+            if self._age(path) > _STALE_SECONDS:
                 self._set_aside(path)
 
     def set_aside(self, stream: Stream, name: str, data: bytes) -> None:
@@ -97,6 +97,13 @@ class ParquetEventLog:
         with self._refusing(stream):
             self._disk.folder(torn)
             self._disk.publish(torn / f"{stream.value}-{name}", data)
+
+    def _age(self, path: Path) -> float:
+        """Seconds since it was written; of one that has its name by now, none: its writer lives."""
+        try:
+            return self._now() - path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def _listed(self, stream: Stream) -> list[Segment]:
         found = []

@@ -182,7 +182,7 @@ class FeastStore:
         """The same rows in a file of their own, which must not exist yet.
 
         On top of an earlier snapshot of the same sources, Feast writes only what came since: the newest row of a key is
-        the same either way, and a day costs a fifth of all of them (docs/decisions/features.md has the figures).
+        the same either way, and a day costs a quarter (docs/decisions/features.md has the figures).
         """
         if earlier is not None:
             shutil.copyfile(earlier.path, path)

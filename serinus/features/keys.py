@@ -5,6 +5,7 @@ Invariant: an id that passes is the only spelling of its key, so key, bucket, un
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from serinus.core.errors import DataError
 TEXT = "STRING"
 _TOLD = 3
 _BITS = {"INT32": 32, "INT64": 64}
+_PASS = re.compile(r"#[1-9][0-9]{0,8}\Z")
 
 
 def key_of(kind: str, value: object) -> str | int:
@@ -50,14 +52,23 @@ def require_keys(where: str, column: str, kind: str, distinct: Iterable[object])
 
 @dataclass(frozen=True)
 class IdKinds:
-    """The key types of what a request names. What the feature service does not look up is text."""
+    """The key types of what a request names. What the feature service does not look up is text.
+
+    `passes`: units of a replay are taken, too, `<unit>#<pass>`: each pass assigns anew. Nothing is looked up by a unit.
+    """
 
     entity: str = TEXT
     unit: str = TEXT
     item: str = TEXT
+    passes: bool = False
+
+    def unit_fault(self, unit: str) -> str:
+        """See `fault_of`."""
+        return fault_of(self.unit, _PASS.sub("", unit) if self.passes else unit)
 
     @classmethod
     def of(cls, definitions: Mapping[str, Any], entity: str, unit: str, item: str | None) -> IdKinds:
         """From a serialized `ServiceInfo` and the names of the sides; `unit` empty = the entity."""
         known = {str(view["entity"]): str(view["key_type"]) for view in definitions.get("views", ())}
-        return cls(*(known.get(name or "", TEXT) for name in (entity, unit or entity, item)))
+        entities, units, items = (known.get(name or "", TEXT) for name in (entity, unit or entity, item))
+        return cls(entities, units, items)

@@ -58,6 +58,7 @@ class DataPlane:
         self._metrics, self._clock = metrics, clock
         self._record = Recorder(identity, log, now)
         kinds = IdKinds.of(manifest.features.definitions, manifest.entity, unit, manifest.item)
+        kinds = replace(kinds, passes=accept_event_time)
         self._admit = Admission(manifest, identity.salt, accept_event_time, now, kinds)
         self._covariates = Covariates(covariates, manifest)
         self._stages = alter(Stages.of(bundle, reader))

@@ -93,9 +93,10 @@ class Admission:
     def _wrong_ids(self, asked: Instance, caller: Caller) -> dict[str, str]:
         """Ids in another form than the keys of what they name: another spelling would be another unit."""
         sides = [("entity", self.kinds.entity, asked.entity)]
-        sides += [("unit", self.kinds.unit, asked.unit)] if asked.unit is not None else []
         sides += [(f"items[{place}]", self.kinds.item, item) for place, item in enumerate(asked.items)]
         faults = {path: fault for path, kind, given in sides if (fault := fault_of(kind, given))}
+        unit = "" if asked.unit is None else self.kinds.unit_fault(asked.unit)
+        faults |= {"unit": unit} if unit else {}
         header = "" if asked.request_id else caller.fault()
         return faults | ({REQUEST_ID_HEADER: header} if header else {})
 

@@ -322,6 +322,23 @@ def test_services_do_not_meet(empty_redis: Any, redis_up: RedisServer) -> None:
     assert RedisEventLog(redis_up.address, "other").segments(Stream.OUTCOMES) == []
 
 
+def test_a_file_that_is_published_while_the_folder_is_tidied_is_none_that_was_left(tmp_path: Path) -> None:
+    """Predictors write while a reduction tidies: what it has just seen half-written may have its name by now."""
+    folder = tmp_path / "exposures"
+    folder.mkdir()
+    half = folder / ".1-w.parquet.tmp"
+    half.write_bytes(b"half")
+
+    def now() -> float:
+        """The writer renames it at the latest moment."""
+        half.rename(tmp_path / "published")
+        return 1e12
+
+    log = ParquetEventLog(tmp_path, now=now)
+    log.tidy(Stream.EXPOSURES)
+    assert log.damage().torn_files == 0
+
+
 def test_a_torn_file_is_set_aside_and_counted(tmp_path: Path) -> None:
     log = ParquetEventLog(tmp_path)
     for number in range(3):

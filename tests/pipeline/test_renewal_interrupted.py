@@ -6,6 +6,7 @@ Then what was cut off: in MLflow, and in the service whose version somebody dele
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -141,7 +142,8 @@ def _settled(project: Project) -> Any:
 def test_a_version_deleted_while_its_rollout_lives_is_promoted_and_serves_before_and_after_a_restart(
     project: Project, trained: Any
 ) -> None:
-    """Nobody calls, and the policy promotes then: what is tried here is who serves, not why."""
+    """Nobody calls, and the policy promotes then: what is tried here is who serves, not why. A service of its own."""
+    shutil.rmtree(project.home / "services/renewal", ignore_errors=True)
     project.edit("problems/renewal/problem.yaml", "max_duration: 60d", "max_duration: 15s\n    on_no_data: promote")
     project.edit("problems/renewal/problem.yaml", "hold_back: 1 ", "hold_back: 0 ")
     state = project.home / "services/renewal/rollouts"

@@ -19,6 +19,7 @@ from serinus.evidence import collector as collector_module
 from serinus.evidence.collector import CollectorSettings, make_app
 from serinus.evidence.intake import REFUSED_SECONDS, Intake, OutcomeNames, Overloaded
 from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.features.keys import IdKinds
 
 NOW = 1_700_000_000.0
 PATH = "/v1/outcomes"
@@ -301,3 +302,11 @@ def test_the_openapi_describes_the_body(http: TestClient) -> None:
     schema = found["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]["outcomes"]["items"]["required"]) == {"id", "name", "as_of"}
     assert {"200", "400", "413", "415", "503"} <= set(found["responses"])
+
+
+def test_outcomes_of_a_replays_passes_are_those_of_its_units(log: Log) -> None:
+    kinds = IdKinds(unit="INT64")
+    for event_time, statuses in ((True, [200, 200, 400]), (False, [200, 400, 400])):
+        with _client(log, accept_event_time=event_time, kinds=kinds) as http:
+            bodies = [{"outcomes": [one(unit=unit)]} for unit in ("12347", "12347#2", "012347#2")]
+            assert [http.post(PATH, json=body).status_code for body in bodies] == statuses

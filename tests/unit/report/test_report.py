@@ -105,6 +105,21 @@ def test_every_candidate_that_is_registered_shows_its_own_gates() -> None:
     assert '<td class="fail">slices_hold.c_is_uk:0</td>' in html, "a failed warning stands beside its version"
 
 
+def test_figures_of_a_replay_name_their_revision_where_there_are_several_and_have_no_end_where_there_is_none() -> None:
+    figure = {"name": "error_rate", "formula": "error_rate", "estimate": 0.0, "low": 0.0, "high": 0.02, "requests": 9,
+              "clusters": 9, "arm": "stable", "role": "primary"}  # fmt: skip
+    two = [figure | {"revision": "toy-v1-aaaaaa"}, figure | {"revision": "toy-v2-bbbbbb", "high": None}]
+    for kpis, said in ((two[:1], "<td>error_rate</td>"), (two, "<td>error_rate (toy-v2-bbbbbb stable primary)</td>")):
+        facts = {"kpis": kpis, "baselines": [], "stages": [], "missing": {}, "visits": 9, "passes": 1, "failed": 0,
+                 "latency_ms": {"p50": 1.0, "p99": 2.0}, "counters": {}, "note": "", "example": "",
+                 "seconds": 1.0, "sent": 9}  # fmt: skip
+        run = _run(_evaluation(BASE | RANKING, RANKING))
+        step = run.steps[-1].model_copy(update={"name": "replay", "facts": facts})
+        html = render(run.model_copy(update={"steps": (*run.steps, step)}))
+        assert said in html
+    assert "0 to ∞" in html
+
+
 def test_scoring_has_no_ranking_figures() -> None:
     html = render(_run(_evaluation(BASE, {"average_precision": 0.1})))
     assert "hits@10" not in html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from conftest import Toy
@@ -44,7 +45,7 @@ class Spying(MemoryStore):
         return super().fetch(wanted)
 
 
-def whole_keys(unit: str = "") -> tuple[Toy, Spying]:
+def whole_keys(unit: str = "", *, accept_event_time: bool = False) -> tuple[Toy, Spying]:
     """The toy with keys of 64 bits, where customer 12347 has rows."""
     service = ServiceInfo(
         project="toy",
@@ -61,6 +62,7 @@ def whole_keys(unit: str = "") -> tuple[Toy, Spying]:
         OnlineReader(store, service),
         log,
         ServingMetrics(registry),
+        accept_event_time=accept_event_time,
         unit=unit,
         now=lambda: NOON,
     )
@@ -85,6 +87,23 @@ def joins(unit: object) -> bool:
         return not Batch.model_validate_json(json.dumps(body)).wrong_ids(KINDS)
     except ValidationError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("unit", "replayed"),
+    [("12347", True), ("12347#1", True), ("12347#25", True), ("012347#1", False), ("12347#0", False), ("12347#", False),
+     ("12347#1#2", False), ("#1", False), ("12347#x", False), ("12347#1\n", False)],
+)  # fmt: skip
+def test_units_of_a_replays_passes_are_taken_where_event_times_are(unit: str, replayed: bool) -> None:
+    """Each pass assigns anew; callers of a live service have no passes."""
+    for accepted in (True, False):
+        toy, _ = whole_keys(accept_event_time=accepted)
+        expected = replayed if accepted else unit == "12347"
+        assert ask(toy, {"entity": "12347", "unit": unit, "items": [7]}) is expected
+        assert [one.unit for one in toy.log.exposures] == ([unit] if expected else [])
+        assert not ask(toy, {"entity": f"{unit}#1", "items": [7]})
+    assert (replace(KINDS, passes=True).unit_fault(unit) == "") is replayed
+    assert (KINDS.unit_fault(unit) == "") is (unit == "12347")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
