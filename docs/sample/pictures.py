@@ -2,7 +2,7 @@
 
 Invariant: shows what `serinus rollout watch` shows at the end, by the same code; the same record gives the same bytes.
 `pictures.py --record HOME PROBLEM` takes the newest promoted rollout and the newest one rolled back at weights, after
-`make demo` for example.
+`make quick` for example, whose home is `.serinus/quick/home`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serinus.core.errors import DataError, UsageError
 from serinus.features.batch import Side
-from serinus.features.keys import TEXT, key_of, require_keys
+from serinus.features.keys import TEXT, fault_of, key_of, require_keys
 from serinus.features.service import ServiceInfo, ViewInfo
 from serinus.features.sides import to_column
 
@@ -68,6 +68,11 @@ class HistoricalFeatures:
 def _typed(ids: NDArray[np.object_], view: ViewInfo) -> pd.Series:
     """Keys in the type of the view; text for strings, integers otherwise."""
     distinct = dict.fromkeys(ids)
-    require_keys("the rows to look up", view.entity, view.key_type, distinct)
-    keys = {one: key_of(view.key_type, one) for one in distinct}
-    return pd.Series([keys[one] for one in ids], dtype=object if view.key_type == TEXT else "int64")
+    if view.key_type == TEXT:
+        require_keys("the rows to look up", view.entity, TEXT, distinct)
+    wrong = [f"{one!r:.60}: {fault}" for one in distinct if (fault := fault_of(view.key_type, one))]
+    if wrong:
+        hint = "declare the key as STRING otherwise"
+        raise DataError(f"ids of {view.entity} must be whole numbers", cause="; ".join(wrong[:3]), hint=hint)
+    typed = {one: key_of(view.key_type, one) for one in distinct}
+    return pd.Series([typed[one] for one in ids], dtype=object if view.key_type == TEXT else "int64")

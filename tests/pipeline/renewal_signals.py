@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from renewal_copy import Project
 
-SECONDS = 180.0
+SECONDS = 600.0
 _MARK = "SERINUS_TEST_TREE"
 
 

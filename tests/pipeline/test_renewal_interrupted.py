@@ -153,7 +153,7 @@ def test_a_version_deleted_while_its_rollout_lives_is_promoted_and_serves_before
         return found[-1] if found and of == found[-1] else ""
 
     with started(project, "rollout", "run", "renewal") as command:
-        wait(lambda: phase("stepping"), "its first step")
+        wait(lambda: list(state.glob("*/spec.json")), "the rollout")
         _client(project).delete_model_version("renewal", "2")
         wait(lambda: phase("promoted"), "the promotion")
         wait(lambda: not (_settled(project)["registry"] or {"holds": True})["holds"], "what is told of the registry")
