@@ -1,7 +1,7 @@
 {{/* The spec of the Job, which is named by it: a Job cannot be changed, so another image, say, is another Job. */}}
 {{- define "serinus.training" -}}
 backoffLimit: 2
-# What no other try would change: wrong input, a gate or contract that refuses, something that is not there.
+# What no other try would change: wrong input, a gate or contract that refuses, something that is not there, a fault of the problem's code.
 podFailurePolicy:
   rules:
     - action: FailJob
