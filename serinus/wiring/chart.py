@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from serinus.core.assignment import regex_of, smaller_arm
+from serinus.core.card import Problem
 from serinus.core.errors import UsageError
 from serinus.wiring.project import Project
-from serinus.wiring.serving import service_of
+from serinus.wiring.serving import id_kinds, outcome_names, service_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def chart_values(project: Project, problem: str, shares: Shares) -> dict[str, An
     elif shares.weight:
         raise UsageError(f"{problem} has version {first} alone", hint="without a second one the weight is 0")
     return {
-        "service": {"name": problem, "covariates": list(card.requirements.covariates)},
+        "service": _service(project, problem, card),
         "revisions": revisions,
         "route": route_values(shares, card.operation.rollout.hold_back, card.data.seed),
     }
@@ -57,6 +58,18 @@ def route_values(shares: Shares, hold_back: int, seed: int) -> dict[str, Any]:
     except ValueError as fault:
         raise UsageError("these shares cannot be", cause=str(fault)) from fault
     return {"weight": shares.weight, "listed": arm.value, "buckets": regex_of(buckets) if buckets else ""}
+
+
+def _service(project: Project, problem: str, card: Problem) -> dict[str, Any]:
+    """What predictors and the collector must know of the card, and the key types of the version that is wanted."""
+    kinds, (label, *others) = id_kinds(project, problem), outcome_names(card)
+    return {
+        "name": problem,
+        "covariates": list(card.requirements.covariates),
+        "unit": card.framing.unit,
+        "outcomes": [label, *others],
+        "keys": {"unit": kinds.unit, "item": kinds.item},
+    }
 
 
 def _revision(version: int, uri: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from serinus.core.card import Problem
 from serinus.core.errors import BundleError, NotFound, Unavailable, UsageError
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
@@ -85,17 +86,23 @@ def collect_settings(
     project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
 ) -> CollectSettings:
     """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
-    card = project.problem(problem).card
+    label, *others = outcome_names(project.problem(problem).card)
     return CollectSettings(
         service=problem,
         folder=str(events_folder(project, problem)),
-        label=card.framing.label.name,
-        outcomes=tuple(sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome})),
+        label=label,
+        outcomes=tuple(others),
         host=host,
         port=port,
         accept_event_time=accept_event_time,
         kinds=id_kinds(project, problem),
     )
+
+
+def outcome_names(card: Problem) -> tuple[str, ...]:
+    """The label, then the other outcomes of the card's KPIs, by name."""
+    label = card.framing.label.name
+    return (label, *sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome} - {label}))
 
 
 def service_of(project: Project, problem: str) -> Service:

@@ -131,7 +131,8 @@ redis://{{ if (index $top.Values $name).existingSecret }}:$({{ upper $name }}_PA
   "http_port" 8080
   "grpc_port" 8081
   "accept_event_time" .Values.service.acceptEventTime
-  "covariates" .Values.service.covariates -}}
+  "covariates" .Values.service.covariates
+  "unit" .Values.service.unit -}}
 {{- toJson $settings -}}
 {{- end }}
 

@@ -14,7 +14,8 @@ from serinus.rollout.http_route import Parent, http_route
 from serinus.wiring.chart import Shares, chart_values
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.project import open_project
-from serinus.wiring.settings import ServeSettings
+from serinus.wiring.serving import outcome_names
+from serinus.wiring.settings import CollectSettings, ServeSettings
 from tests.cluster.manifests import (
     CHART,
     CONSTANTS,
@@ -74,7 +75,11 @@ def test_the_sample_is_what_the_command_writes(tmp_path: Any) -> None:
     project = open_project({"SERINUS_HOME": str(tmp_path)}, start=ROOT)
     for one in named["revisions"].values():
         FileDeployer(tmp_path / "services").want(SERVICE, int(one["version"]), f"file:///home/{one['bundle']}")
-    assert chart_values(project, SERVICE, Shares(WEIGHT)) == named
+    # The key types are those of the bundle, which is not here.
+    assert named["service"].pop("keys") == {"unit": "INT64", "item": "STRING"}
+    written = chart_values(project, SERVICE, Shares(WEIGHT))
+    del written["service"]["keys"]
+    assert written == named
     card = project.problem(SERVICE).card
     assert (card.data.seed, card.operation.rollout.hold_back) == (SEED, HOLD_BACK)
 
@@ -82,6 +87,14 @@ def test_the_sample_is_what_the_command_writes(tmp_path: Any) -> None:
 def test_the_route_is_that_of_a_rollout_over_both_revisions() -> None:
     assert documents(BASE, "HTTPRoute") == [http_route(route(revision_names(BASE)), Parent(GATEWAY))]
     assert documents(BASE, "Gateway")[0]["metadata"]["name"] == GATEWAY
+
+
+def test_the_collector_knows_outcomes_and_ids_of_the_card() -> None:
+    pods = [one["spec"]["template"]["spec"] for one in documents(BASE, "Deployment")]
+    (collector,) = [one for pod in pods for one in pod["containers"] if one["name"] == "collector"]
+    collects = CollectSettings.model_validate_json(collector["args"][0])
+    assert (collects.label, *collects.outcomes) == outcome_names(open_project(start=ROOT).problem(SERVICE).card)
+    assert (collects.kinds.unit, collects.kinds.item, collects.kinds.passes) == ("INT64", "STRING", True)
 
 
 @pytest.mark.parametrize("one", by_version(BASE).values(), ids=lambda one: one["metadata"]["name"])
