@@ -7,6 +7,7 @@ The registry is told what serves, and asked nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -159,13 +160,19 @@ class ServiceController:
 
     def _begin(self, wanted: Wanted, stable: Revision) -> str:
         """Ends the hold-back of the rollout before, then makes the new one."""
-        spec = self._make(wanted, stable)
+        spec = self._made(wanted, stable)
         self._ports.splitter.apply(_alone(stable, wanted.revision, spec.name))
         for one in self.arms():
             if one.name != stable.name:
                 self._ports.arms.remove(one)
         self._ports.store.create(spec)
         return spec.name
+
+    def _made(self, wanted: Wanted, stable: Revision) -> RolloutSpec:
+        """Later than every other one, also where the clock was set back: what serves follows from their order."""
+        spec, store = self._make(wanted, stable), self._ports.store
+        latest = max((store.spec(name).created_at for name in store.names()), default=-math.inf)
+        return spec.model_copy(update={"created_at": max(spec.created_at, math.nextafter(latest, math.inf))})
 
     def _supersede(self, live: str, wanted: Wanted) -> None:
         """Tells the live rollout of a newer revision; one that has ended and is only to be finished is told nothing."""
@@ -182,7 +189,7 @@ class ServiceController:
         """What is wanted counts as tried. Killed after the first of two writes, the next tick does the second."""
         store = self._ports.store
         if wanted.rollout not in store.names():
-            store.create(self._make(wanted, live.stable))
+            store.create(self._made(wanted, live.stable))
         first = store.state(wanted.rollout)
         if first.phase is Phase.QUEUED:
             at, why = store.spec(wanted.rollout).created_at, f"rejected: rollout {live.name} was under way"

@@ -104,7 +104,7 @@ def plan_of(folder: Path, wish: ReplayWish, resume: bool, recorded: str) -> Plan
 def new_plan(folder: Path, wish: ReplayWish, recorded: str = "") -> Plan:
     """A plan whose passes no other replay of this home has used. Raises `Conflict` for a name that was used."""
     path = folder / PLAN
-    if folder.exists():
+    if any(not one.name.startswith(".") for one in folder.glob("*")):
         raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
     plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]
     used = [one.first_pass + one.passes for one in plans if one.problem == wish.problem]

@@ -54,7 +54,7 @@ class Resumable:
     def begin(self, register: str) -> RunFile:
         """A new run. Raises `Conflict` for a name that was used."""
         run = self.journal.run
-        if self.journal.folder.exists():
+        if any(not one.name.startswith(".") for one in self.journal.folder.glob("*")):
             raise Conflict(f"there is a run {run} already", hint=f"take it up again with --resume {run}")
         return self._save(RunFile(problem=self.problem.card.name, register=register))
 

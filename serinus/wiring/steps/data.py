@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serinus.core.card import Kind
-from serinus.core.errors import DataError, ProblemCodeError
+from serinus.core.errors import Conflict, DataError, ProblemCodeError
 from serinus.core.verdict import Check, warnings
 from serinus.features.assemble import assemble
 from serinus.features.dataset import Requests
@@ -26,11 +25,13 @@ from serinus.training.dataset import SPLITS, TrainingSet, write_training_set
 from serinus.validation.source import read_table
 from serinus.wiring.adapters import feature_store, tracker
 from serinus.wiring.definition import require_same
+from serinus.wiring.made_of import content_hash
 from serinus.wiring.project import LoadedProblem, Project
 from serinus.wiring.shared import WrittenBy, feature_sources, recordings
 from serinus.wiring.step import StepContext, step
 
 SNAPSHOT, LINEAGE, CHECKS = "snapshot.json", "lineage.json", "checks.json"
+Read = Callable[..., pd.DataFrame]
 
 
 def prepare(problem: str, job: str, raw: Path, submitted: str = "") -> None:
@@ -52,20 +53,26 @@ def read_raw(problem: str, job: str, raw: Path) -> None:
 
 def _prepare(context: StepContext, raw: Path, run_id: str) -> None:
     """The source is an input like any other, but known only when the card is read."""
-    context.facts.update(_read(context.problem, raw, run_id))
+    context.facts.update(read_source(context.problem, raw, run_id))
     context.reads["data.source"] = str(context.problem.source)
     context.made_of["input data.source"] = context.facts["snapshot_hash"]
 
 
-def _read(problem: LoadedProblem, raw: Path, run_id: str) -> dict[str, Any]:
-    """The raw rows as parquet, and beside them where they came from, with the hash of the source's bytes."""
+def read_source(problem: LoadedProblem, raw: Path, run_id: str, read: Read = read_table) -> dict[str, Any]:
+    """The raw rows as parquet, and beside them where they came from, with the hash of the source's bytes.
+
+    Raises `Conflict` for a source that is written meanwhile: its rows would go under the hash of others.
+    """
     card, source = problem.card, problem.source
-    frame = read_table(source, name=card.data.source)
+    hashed = content_hash(source)
+    frame = read(source, name=card.data.source)
+    if content_hash(source) != hashed:
+        raise Conflict(f"{card.data.source} was written while it was read", hint="start the run again when it is whole")
     raw.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(raw / "rows.parquet", index=False)
     snapshot = {
         "source": f"problems/{card.name}/{card.data.source}",
-        "snapshot_hash": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "snapshot_hash": hashed,
         "snapshot_time": card.data.snapshot_time.isoformat(),
         "rows": len(frame),
         "mlflow_run": run_id,

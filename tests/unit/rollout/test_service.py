@@ -140,6 +140,19 @@ def test_a_newer_revision_replaces_one_that_is_under_way() -> None:
     assert world.champions == [1, 3]
 
 
+@pytest.mark.parametrize("days", [1, 400])
+def test_a_clock_that_was_set_back_does_not_reorder_rollouts(days: int) -> None:
+    """The last promoted one serves; by times alone it would be the one that was made while the clock was ahead."""
+    world = serving()
+    assert live(world).stable == TWO
+    world.now -= days * 86_400.0
+    world.wanted = Wanted(THREE, ONE)
+    view = live(world)
+    assert (view.standing, view.stable, world.champions) == (Standing.SERVING, THREE, [1, 2, 3])
+    assert [one.stable for one in map(world.controller()._ports.store.spec, world.specs)] == [ONE, TWO]
+    assert live(world).stable == THREE
+
+
 def test_a_rejected_revision_counts_as_tried() -> None:
     world = serving(policy={"on_supersede": "reject"})
     controller = world.controller()

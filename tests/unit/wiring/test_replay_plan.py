@@ -34,3 +34,10 @@ def test_another_replay_is_not_taken_up_under_this_name(tmp_path: Path) -> None:
         plan_of(tmp_path / "mine", _wish(), False, "")
     with pytest.raises(NotFound, match="no replay mine to resume"):
         plan_of(tmp_path / "gone", _wish(), True, "")
+
+
+def test_a_name_whose_replay_was_killed_before_it_began_is_free(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".plan.json.4711").write_text('{"problem": "to')
+    begun = plan_of(tmp_path / "mine", _wish(), False, "")
+    assert plan_of(tmp_path / "mine", _wish(), True, "") == begun

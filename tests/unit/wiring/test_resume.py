@@ -203,3 +203,12 @@ def test_changes_are_named_with_their_values_when_these_are_short() -> None:
     before = {"a": "1", "b": "x" * 64, "c": "same", "d": "gone"}
     now = {"a": "2", "b": "y" * 64, "c": "same", "e": "new"}
     assert changes(before, now) == ["a: 1, now 2", "b changed", "d is gone", "e is new"]
+
+
+def test_a_name_whose_run_was_killed_before_it_began_is_free(run: Run) -> None:
+    killed = Journal(run.project.home, "renewal", "killed")
+    killed.folder.mkdir()
+    (killed.folder / ".run.json.4711").write_text('{"problem": "ren')
+    begun = Resumable(run.project, run.project.problem("renewal"), killed)
+    begun.begin("chosen")
+    assert begun.known().register_ == "chosen"
