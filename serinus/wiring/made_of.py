@@ -29,7 +29,7 @@ LIBRARIES = (
     *("duckdb", "feast", "great-expectations", "pydantic"),
 )
 # Rooms that no step runs: what is changed there changes no result.
-_OTHER_ROOMS = frozenset({"cli", "client", "evidence", "report", "rollout", "serving"})
+OTHER_ROOMS = frozenset({"cli", "evidence", "report", "rollout", "serving"})
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,6 @@ def _versions() -> dict[str, str]:
 def _own_code() -> str:
     """Of the package and of the components, which stand beside it."""
     package = Path(serinus.__file__).parent
-    files = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in _OTHER_ROOMS]
+    files = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in OTHER_ROOMS]
     files += (package.parent / "components").glob("*.py")
     return _hash(sorted(files), package.parent)

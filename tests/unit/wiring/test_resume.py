@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+import serinus
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.run import StepRecord, changes
 from serinus.wiring.journal import Journal
-from serinus.wiring.made_of import CHAMPION, MAKER, NO_CHAMPION, USES, kind, made_of
+from serinus.wiring.made_of import CHAMPION, MAKER, NO_CHAMPION, OTHER_ROOMS, USES, kind, made_of
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.resume import Resumable, stale
 from serinus.wiring.shared import WrittenBy, feature_sources, recordings
@@ -124,6 +126,21 @@ def test_another_choice_to_register_is_judged_and_registered_anew(run: Run) -> N
     found = run.stale("gbdt")
     assert list(found) == ["gates", "register", "materialize", "deploy"]
     assert found["gates"] == "parameter register: chosen, now gbdt"
+
+
+def test_no_room_whose_changes_are_left_out_is_imported_by_what_makes_results() -> None:
+    """How an id is written is `serinus.client`'s, and decides what features join: a change there makes anew, too."""
+    package = Path(serinus.__file__).parent
+    made_in = [package / room for room in ("core", "features", "model", "registry", "training", "validation")]
+    named = {
+        node.module.split(".")[1]
+        for room in made_in
+        for path in room.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("serinus.")
+    }
+    assert "core" in named
+    assert not named & OTHER_ROOMS
 
 
 @pytest.mark.parametrize("library", ["library numpy", "library python", "code of serinus"])
