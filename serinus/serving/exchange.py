@@ -6,6 +6,7 @@ answered as it was asked for is refused when it is read, before the data plane k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,8 @@ from serinus.serving.request import BadRequest, Instance, parse_v1
 
 _HEADLINE = "the request is not valid"
 JSON_LENGTH = "inference-header-content-length"
+# int() takes signs, blanks and the digits of every script, and breaks on thousands of digits.
+_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 class Exchange(Protocol):
@@ -100,8 +103,7 @@ class V2:
     def _parts(self) -> tuple[object, bytes]:
         if self._length is None:
             return _parsed(self._body), b""
-        # int() takes signs, blanks and the digits of every script.
-        length = int(self._length) if self._length.isascii() and self._length.isdigit() else -1
+        length = int(self._length) if _LENGTH.fullmatch(self._length) else -1
         if not 0 <= length <= len(self._body):
             problem = f"must say how many of the {len(self._body)} bytes are JSON"
             raise BadRequest(_HEADLINE, {JSON_LENGTH: problem})

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serinus.serving.answer import Answer
-from serinus.serving.request import BadRequest, Instance, parse_instance
+from serinus.serving.request import MOST_CONTEXT, BadRequest, Instance, parse_instance
 from serinus.serving.tensors import DATATYPES, Datatype, Tensor
 
 _HEADLINE = "the request is not valid"
+_MOST_TENSORS = 4 + MOST_CONTEXT
 _IDS, _SINGLE = ("entity", "unit", "items"), ("entity", "unit", "as_of")
 OUTPUTS = {"items": DATATYPES["BYTES"], "probabilities": DATATYPES["FP64"]}
 
@@ -37,7 +38,9 @@ class Output:
 
 
 def tensors(readers: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-    """All of them. Raises `BadRequest` with the first fault of each that has one."""
+    """All of them. Raises `BadRequest` with the first fault of each that has one, or for more than a request has."""
+    if len(readers) > _MOST_TENSORS:
+        raise BadRequest(_HEADLINE, {"inputs": f"at most {_MOST_TENSORS} tensors, not {len(readers)}"})
     found, faults = [], dict[str, str]()
     for read in readers:
         try:
@@ -50,11 +53,17 @@ def tensors(readers: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
 
 
 def outputs(named: Sequence[tuple[str, bool]], known: Sequence[str], binary: bool) -> list[Output]:
-    """What was asked for by name, or all that the model has. Raises `BadRequest` for a name it does not have."""
+    """What was asked for by name, or all that the model has.
+
+    Raises `BadRequest` for a name it does not have, and for one named twice: an answer could have any size.
+    """
+    places: dict[str, int] = {}
     for position, (name, _) in enumerate(named):
-        if name not in known:
-            problem = f"no output {name[:100]}; this model has {', '.join(known)}"
+        problem = "" if name in known else f"no output {name[:100]}; this model has {', '.join(known)}"
+        problem = f"is named like outputs[{places[name]}]" if name in places else problem
+        if problem:
             raise BadRequest(_HEADLINE, {f"outputs[{position}].name": problem})
+        places[name] = position
     return [Output(name, chosen) for name, chosen in named or [(name, binary) for name in known]]
 
 

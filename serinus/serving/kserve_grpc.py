@@ -29,6 +29,8 @@ from serinus.serving.edge import MOST_BYTES
 from serinus.serving.request import BadRequest, Instance
 
 _HEADLINE = "the request is not valid"
+# A client takes 8 KiB of trailing metadata, in which each byte of a status text takes three at most.
+_MOST_TOLD = 2_000
 
 
 class _SwitchedOff(Exception):
@@ -131,13 +133,19 @@ class _Statuses(ExceptionToStatusInterceptor):  # type: ignore[misc]
     async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
         """See `SerinusError.http_status`."""
         if type(ex) in _CALLERS_FAULTS:
-            await context.abort(_CALLERS_FAULTS[type(ex)], str(ex))
+            await context.abort(_CALLERS_FAULTS[type(ex)], _told(str(ex)))
         if not isinstance(ex, SerinusError):
             await super().handle_exception(ex, request_or_iterator, context, method_name)
             return
         code = StatusCode.INVALID_ARGUMENT if ex.http_status < 500 else StatusCode.INTERNAL
         code = StatusCode.UNAVAILABLE if ex.http_status == 503 else code
-        await context.abort(code, f"{ex.headline} ({ex.cause})" if isinstance(ex, BadRequest) else ex.headline)
+        await context.abort(code, _told(f"{ex.headline} ({ex.cause})" if isinstance(ex, BadRequest) else ex.headline))
+
+
+def _told(text: str) -> str:
+    """As much of a status text as every client takes: of a longer one it would get another status instead."""
+    whole = text.encode(errors="replace")
+    return text if len(whole) <= _MOST_TOLD else whole[:_MOST_TOLD].decode(errors="ignore") + " …"
 
 
 class _Servicer(InferenceServicer):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from serinus.core.errors import UsageError
 
 MOST_ITEMS = 500
 MOST_CONTEXT = 64
+MOST_FAULTS = 50
 REQUEST_ID_HEADER = "x-request-id"
 
 # The limits of the fields are for the published schema; the validators alone decide.
@@ -80,7 +81,7 @@ class Caller:
 
 
 def parse_instance(raw: object, path: str) -> Instance:
-    """One instance. Raises `BadRequest` with every fault by its field."""
+    """One instance. Raises `BadRequest` with its faults by field, the first 50."""
     try:
         found = Instance.model_validate(raw)
     except ValidationError as fault:
@@ -96,7 +97,8 @@ def parse_v1(payload: object) -> Instance:
         raise BadRequest("the body is not a JSON object", {"body": "must be an object with instances"})
     unknown = sorted(set(payload) - {"instances"})
     if unknown:
-        raise BadRequest("the request is not valid", {str(name)[:300] or '""': "unknown field" for name in unknown})
+        told = {str(name)[:300] or '""': "unknown field" for name in unknown[:MOST_FAULTS]}
+        raise BadRequest("the request is not valid", told)
     instances = payload.get("instances")
     if not isinstance(instances, list) or len(instances) != 1:
         raise BadRequest("the request is not valid", {"instances": "must be a list of exactly one request"})
@@ -105,7 +107,7 @@ def parse_v1(payload: object) -> Instance:
 
 def _faults(fault: ValidationError, path: str) -> dict[str, str]:
     found = {}
-    for error in fault.errors(include_url=False, include_input=False, include_context=False):
+    for error in fault.errors(include_url=False, include_input=False, include_context=False)[:MOST_FAULTS]:
         place = path
         for part in error["loc"]:
             place += f"[{part}]" if isinstance(part, int) else f".{part}"

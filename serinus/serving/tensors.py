@@ -18,6 +18,8 @@ from serinus.serving.request import BadRequest
 
 _HEADLINE = "the request is not valid"
 _PREFIX = struct.Struct("<I")
+# Of a shape. Sizes are multiplied and told: a message has room for so many that this would take the server minutes.
+_MOST_DIMENSIONS, _LARGEST = 8, 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ def spec(path: str, name: object, datatype: object, shape: object) -> Spec:
         raise BadRequest(_HEADLINE, {f"{path}.name": "must be a text that is not empty"})
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise BadRequest(_HEADLINE, {f"{path}.datatype": f"must be one of {', '.join(DATATYPES)}"})
-    if not isinstance(shape, list) or not all(type(one) is int and one >= 0 for one in shape):
+    if not isinstance(shape, list) or not all(type(one) is int and 0 <= one <= _LARGEST for one in shape):
         raise BadRequest(_HEADLINE, {f"{path}.shape": "must be a list of whole numbers from 0 on"})
+    if len(shape) > _MOST_DIMENSIONS:
+        problem = f"has {len(shape)} dimensions, where {_MOST_DIMENSIONS} are allowed"
+        raise BadRequest(_HEADLINE, {f"{path}.shape": problem})
     return Spec(path, name, DATATYPES[datatype], tuple(shape))
 
 

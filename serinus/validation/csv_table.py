@@ -36,7 +36,7 @@ _KINDS: tuple[tuple[str, tuple[pa.DataType, ...]], ...] = (
 )
 _SAMPLE = 1_000
 # The fewest digits of a whole number that a double may change.
-_LONG = r"-?\d{16,}"
+_LONG = r"[+-]?\d{16,}(\.0*)?"
 _MOST_DIGITS = 19
 
 
@@ -88,12 +88,27 @@ def _typed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _exact(typed: pa.ChunkedArray, spoken: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Raises `ArrowInvalid` for digits that a double would change: such a column holds ids, and stays text."""
+    """Raises `ArrowInvalid` for digits that a double would change: such a column holds ids, and stays text.
+
+    So it does for numbers beyond all doubles, which would become infinite.
+    """
     if pa.types.is_float64(typed.type):
+        found = typed.drop_null()
+        endless = spoken.filter(pc.is_inf(found))
+        if len(endless) and pc.any(pc.match_substring_regex(endless, r"\d")).as_py():
+            raise pa.ArrowInvalid("beyond all doubles")
         long = spoken.filter(pc.match_substring_regex(spoken, rf"^{_LONG}$")).to_pylist()
-        if any(int(one) != int(float(one)) or len(one) > _MOST_DIGITS for one in long):
+        if any(_changed(one.partition(".")[0]) for one in long):
             raise pa.ArrowInvalid("digits would be lost")
     return typed
+
+
+def _changed(whole: str) -> bool:
+    """Whether a double, or 64 bits with a sign, do not hold these digits."""
+    if len(whole.lstrip("+-")) > _MOST_DIGITS:
+        return True
+    number = int(whole)
+    return number != int(float(whole)) or not -(2**63) <= number < 2**63
 
 
 @contextmanager

@@ -37,12 +37,21 @@ def _series(column: pa.ChunkedArray, where: str) -> pd.Series:
             column = convert(column, where)
             break
     nullable = types.is_int64(column.type) and column.null_count
-    found: pd.Series = column.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get if nullable else None)
+    mapper = {pa.int64(): pd.Int64Dtype()}.get if nullable else None
+    try:
+        # Whole numbers beside nulls within lists and structs would become floats.
+        found: pd.Series = column.to_pandas(types_mapper=mapper, integer_object_nulls=True)
+    except (pa.ArrowException, UnicodeDecodeError) as fault:
+        raise DataError(f"{where} holds {column.type} that cannot be read", cause=str(fault)[:300]) from fault
     return found
 
 
-def _text(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:  # noqa: ARG001 - one signature for all
-    return empty_blanks(column)
+def _text(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    try:
+        column.validate(full=True)
+        return empty_blanks(column.cast(pa.large_string()) if types.is_string_view(column.type) else column)
+    except pa.ArrowInvalid as fault:
+        raise DataError(f"{where} holds text that is not UTF-8", cause=str(fault)[:300]) from fault
 
 
 def _whole(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -57,11 +66,12 @@ def _whole(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 def _decimal(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     if column.type.scale <= 0:
         return _whole(column, where)
-    # With room for all digits that a cast may need.
-    column = column.cast(pa.decimal256(76, column.type.scale))
-    floats = column.cast(pa.float64())
+    # By way of their text, which is read as the nearest double: arrow's own cast is often the one beside it.
+    floats = column.cast(pa.string()).cast(pa.float64())
     try:
-        same = pc.all(pc.equal(floats.cast(column.type), column)).as_py() in (True, None)
+        # With room for all digits that a cast may need.
+        wide = pa.decimal256(76, column.type.scale)
+        same = pc.all(pc.equal(floats.cast(wide), column.cast(wide))).as_py() in (True, None)
     except pa.ArrowInvalid:  # rounding took it beyond the precision
         same = False
     if not same:

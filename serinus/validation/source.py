@@ -34,7 +34,7 @@ def read_table(path: Path, *, name: str) -> pd.DataFrame:
     if path.suffix not in readers:
         raise DataError(f"{name} is neither .parquet nor .csv", hint="export the table as parquet, which keeps types")
     table = readers[path.suffix](path, name)
-    if not table.num_rows:
+    if not table.num_rows or not table.column_names:
         raise DataError(f"{name} has no rows", cause=f"columns: {', '.join(table.column_names) or 'none'}")
     repeated = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
     if repeated:

@@ -218,3 +218,12 @@ def test_grpc_faults_are_statuses_with_the_field_and_fill_no_log(
         call(ranking, messages.ModelInferRequest(model_name="other"))
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_long_fault_reaches_the_caller_of_grpc_as_the_status_that_it_is(ranking: Toy) -> None:
+    faults = infer(entity=["1"], items=["é "] * 500), messages.ModelInferRequest(model_name="é" * 50_000)
+    for asked, status in zip(faults, (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND), strict=True):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            call(ranking, asked)
+        assert refused.value.code() is status
+        assert str(refused.value.details()).endswith("…")

@@ -161,6 +161,8 @@ BAD_BODIES: dict[str, tuple[Any, str]] = {
     "shape of fractions": ({"inputs": [texts("entity", "1", shape=[1.0]), ITEMS]}, "inputs[0].shape"),
     "shape beyond 64 bits": ({"inputs": [texts("entity", "1", shape=[2**70]), ITEMS]}, "inputs[0].shape"),
     "shape too large": ({"inputs": [texts("entity", "1", shape=[2**62, 2**62]), ITEMS]}, "inputs[0].data"),
+    "shape of many dimensions": ({"inputs": [texts("entity", "1", shape=[2**62] * 2000), ITEMS]}, "inputs[0].shape"),
+    "shape of many ones": ({"inputs": [texts("entity", "1", shape=[1] * 9), ITEMS]}, "inputs[0].shape"),
     "shape of another size": ({"inputs": [ENTITY, texts("items", "a", "c", shape=[3])]}, "inputs[1].data"),
     "shape 0": ({"inputs": [texts("entity", "1", shape=[0]), ITEMS]}, "inputs[0].data"),
     "no data": ({"inputs": [{"name": "entity", "shape": [1], "datatype": "BYTES"}, ITEMS]}, "inputs[0].data"),
@@ -191,6 +193,7 @@ BAD_BODIES: dict[str, tuple[Any, str]] = {
     "parameters a list": ({"inputs": [ENTITY, ITEMS], "parameters": [1]}, "parameters"),
     "outputs an object": ({"inputs": [ENTITY, ITEMS], "outputs": {}}, "outputs"),
     "an unknown output": ({"inputs": [ENTITY, ITEMS], "outputs": [{"name": "classes"}]}, "outputs[0].name"),
+    "an output named twice": ({"inputs": [ENTITY, ITEMS], "outputs": [{"name": "items"}] * 2}, "outputs[1].name"),
     "an output without a name": ({"inputs": [ENTITY, ITEMS], "outputs": [{}]}, "outputs[0].name"),
     "classes": (
         {"inputs": [ENTITY, ITEMS], "outputs": [{"name": "items", "parameters": {"classification": 2}}]},
@@ -251,11 +254,25 @@ def test_bytes_that_are_no_elements_are_refused_alike_over_rest_and_grpc(
     assert ranking.log.exposures == []
 
 
-@pytest.mark.parametrize("length", ["", "abc", "-5", "+5", "1.0", "99999", "²", " ", "1_0"])
+@pytest.mark.parametrize("length", ["", "abc", "-5", "+5", "1.0", "99999", "²", " ", "1_0", "9" * 5000])
 def test_a_header_that_does_not_say_where_the_json_ends_is_named(http: TestClient, length: str) -> None:
     answer = http.post(INFER, content=b"{}", headers={LENGTH: length.encode()})
     assert answer.status_code == 400
     assert answer.json()["fields"][0]["field"] == LENGTH
+
+
+@pytest.mark.parametrize("value", [1.0, 1e99])
+def test_more_tensors_than_a_request_can_use_are_refused_at_once(http: TestClient, value: float) -> None:
+    context = [{"name": f"c{i}", "datatype": "FP64", "shape": [1], "data": [value]} for i in range(10_000)]
+    answer = http.post(INFER, json={"inputs": [ENTITY, ITEMS, *context]})
+    assert answer.status_code == 400
+    assert [one["field"] for one in answer.json()["fields"]] == ["inputs"]
+
+
+def test_of_many_faults_the_first_are_told(http: TestClient) -> None:
+    answer = http.post(INFER, json={"inputs": [ENTITY, texts("items", *[""] * 20_000)]})
+    assert answer.status_code == 400
+    assert len(answer.json()["fields"]) == 50
 
 
 def test_bytes_that_belong_to_no_tensor_are_refused(http: TestClient) -> None:

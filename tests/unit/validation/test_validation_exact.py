@@ -177,3 +177,35 @@ def test_an_index_of_pandas_is_no_column_and_a_named_one_is(tmp_path: Path) -> N
     assert list(read_table(tmp_path / "a.parquet", name="a").columns) == ["c"]
     frame.rename_axis("id").to_parquet(tmp_path / "b.parquet")
     assert sorted(read_table(tmp_path / "b.parquet", name="b").columns) == ["c", "id"]
+
+
+@given(st.lists(st.decimals(-(10**13), 10**13, places=2) | st.none(), min_size=1, max_size=20))
+def test_a_decimal_is_the_double_that_its_digits_are(
+    tmp_path_factory: pytest.TempPathFactory, values: list[Decimal | None]
+) -> None:
+    found = read(tmp_path_factory.getbasetemp(), c=pa.array(values, pa.decimal128(20, 2)))["c"]
+    assert [None if pd.isna(one) else one for one in found] == [None if one is None else float(one) for one in values]
+
+
+@pytest.mark.parametrize("nested", [[[2**53 + 1, None]], [{"id": 2**53 + 1}, {"id": None}]])
+def test_whole_numbers_inside_of_lists_and_structs_keep_their_digits(tmp_path: Path, nested: list[Any]) -> None:
+    found = read(tmp_path, c=pa.array(nested))["c"]
+    assert (found[0]["id"] if isinstance(found[0], dict) else found[0][0]) == 2**53 + 1
+
+
+def test_texts_are_read_in_every_layout(tmp_path: Path) -> None:
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        assert read(tmp_path, c=pa.array(["a", " "], kind))["c"].tolist() == ["a", None]
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([1], pa.time64("ns")), pa.StringArray.from_buffers(1, *pa.array([b"\xff"]).buffers()[1:])]
+)
+def test_what_has_no_form_in_a_frame_is_refused_by_its_column(tmp_path: Path, column: pa.Array) -> None:
+    with pytest.raises(DataError, match="column c"):
+        read(tmp_path, c=column)
+
+
+def test_a_table_of_nothing_but_an_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows"):
+        read(tmp_path, __index_level_0__=pa.array([1]))
