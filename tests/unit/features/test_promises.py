@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -49,7 +50,7 @@ def test_a_missing_column_of_rows_is_told(renewal_card: Problem, column: str) ->
     ],
 )
 def test_what_cannot_be_joined_is_told(
-    renewal_card: Problem, requests: dict[str, object], of_rows: dict[str, object], told: str
+    renewal_card: Problem, requests: dict[str, list[Any]], of_rows: dict[str, list[Any]], told: str
 ) -> None:
     with pytest.raises(ProblemCodeError, match=told):
         promises.keep(promises.requests(asked().assign(**requests), rows().assign(**of_rows), renewal_card), WHERE)
