@@ -29,9 +29,8 @@ from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.fitted import Column, columns
-from serinus.cli.output import HIGHEST_PORT, command, err, finite, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, command, err, finite, moment_of, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
-from serinus.client.written import in_range, moment
 from serinus.core.errors import Unavailable, UsageError
 from serinus.core.rollout.record import Replayed
 from serinus.evidence.divisions import ALONE, By
@@ -60,8 +59,6 @@ _COLUMNS = (
     _Rate(),
     TimeRemainingColumn(),
 )
-# Event times are within these years wherever they come in.
-_FIRST_YEAR, _YEAR_AFTER = 1970, 2200
 PREDICTOR, COLLECTOR = "http://127.0.0.1:8080", "http://127.0.0.1:8090"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIGURES = (
@@ -238,8 +235,8 @@ def kpis(
 
     project = open_project()
     card = project.problem(problem).card
-    now = _moment(as_of) if as_of else datetime.now(UTC)
-    first = _moment(since).timestamp() if since else float("-inf")
+    now = moment_of(as_of) if as_of else datetime.now(UTC)
+    first = moment_of(since).timestamp() if since else float("-inf")
     counters, rows = reduce_now(project, card, now)
     rows = {window: table.filter(pc.greater_equal(table["as_of"], first)) for window, table in rows.items()}
     store = rollouts(project, problem)
@@ -353,13 +350,3 @@ def _at_line(field: str, numbers: list[int]) -> str:
     if place is None or int(place[1]) >= len(numbers):
         return field
     return " ".join(filter(None, (f"line {numbers[int(place[1])]}", field[place.end() :])))
-
-
-def _moment(text: str) -> datetime:
-    try:
-        found = moment(text)
-    except ValueError as fault:
-        raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
-    if not in_range(found):
-        raise UsageError(f"{text} is not a time of events", hint=f"years {_FIRST_YEAR} to {_YEAR_AFTER - 1} are")
-    return found

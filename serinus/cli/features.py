@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from serinus.cli.output import command, out, show_json, show_table
-from serinus.client.written import moment
+from serinus.cli.output import command, moment_of, out, show_json, show_table
 from serinus.core.errors import UsageError
 from serinus.wiring.lookup import Asked, Found, look_up
 from serinus.wiring.project import open_project
@@ -51,7 +49,7 @@ def materialize(
     """Loads the online store with the latest row of every view as of a time."""
     from serinus.wiring.steps.release import features_as_of
 
-    facts = features_as_of(problem, _moment(as_of) if as_of else None, online)
+    facts = features_as_of(problem, moment_of(as_of).replace(tzinfo=None) if as_of else None, online)
     if as_json:
         show_json(facts)
         return
@@ -90,7 +88,7 @@ def lookup(
             f"lookup of {problem} takes {wanted}", cause=f"not understood: {', '.join(unknown)}" if unknown else ""
         )
     items = tuple(part for part in given.get(f"{item}s", "").split(",") if part) if item else ()
-    moment = _moment(as_of) if as_of else None
+    moment = moment_of(as_of).replace(tzinfo=None) if as_of else None
     found = look_up(project, Asked(problem, given[card.framing.entity], items, moment, online))
     if as_json:
         show_json([one.as_dict() for one in found])
@@ -113,24 +111,15 @@ def _options(arguments: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _moment(text: str) -> datetime:
-    """In UTC, without a zone."""
-    try:
-        return moment(text).replace(tzinfo=None)
-    except ValueError as fault:
-        raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
-
-
 def _show(found: Found) -> None:
     title = f"{found.kind} {found.id}" + ("" if found.known else " (unknown: cold-start defaults apply)")
     rows = [
-        (value.view, value.feature, _readable(value.value), value.status, _moment_of(value.time))
-        for value in found.values
+        (value.view, value.feature, _readable(value.value), value.status, _minute(value.time)) for value in found.values
     ]
     show_table(title, ("view", "feature", "value", "status", "as of (UTC)"), rows)
 
 
-def _moment_of(time: str | None) -> str:
+def _minute(time: str | None) -> str:
     """A stored time to the minute; all of them are UTC."""
     return time[:16].replace("T", " ") if time else ""
 
@@ -144,7 +133,7 @@ def _readable(value: Any) -> str:  # noqa: ANN401 - any feature type
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, str) and value.endswith("+00:00"):
-        return _moment_of(value)
+        return _minute(value)
     return str(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import wraps
 from math import isfinite
 from typing import Any, ParamSpec
@@ -18,7 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serinus.core.errors import SerinusError
+from serinus.client.written import OUT_OF_RANGE, in_range, moment
+from serinus.core.errors import SerinusError, UsageError
 from serinus.wiring.interrupts import guarded
 from serinus.wiring.project import accessible
 
@@ -38,6 +40,17 @@ def finite(value: float) -> float:
     if not isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
+
+
+def moment_of(text: str) -> datetime:
+    """Of an option that names a day or time (UTC). Raises `UsageError` for none, and outside of 1970 to 2199."""
+    try:
+        found = moment(text)
+    except ValueError as fault:
+        raise UsageError(f"{text} is not a day or time", hint="write 2011-10-03 or 2011-10-03T14:30") from fault
+    if not in_range(found):
+        raise UsageError(f"{text} is not a time of events", hint=f"it {OUT_OF_RANGE}")
+    return found
 
 
 def show_json(value: object) -> None:

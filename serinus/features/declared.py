@@ -6,9 +6,14 @@ Invariant: a service described here is the one that the registry would describe 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from serinus.features import feast_store  # noqa: F401 - imports Feast in the way that is quick
+from serinus.features.keys import KEY_TYPES
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
+
+if TYPE_CHECKING:
+    from feast import Entity
 
 
 def declared_service(definitions: ModuleType, name: str) -> ServiceInfo | None:
@@ -30,12 +35,18 @@ def declared_service(definitions: ModuleType, name: str) -> ServiceInfo | None:
                 name=projection.name,
                 entity=entity,
                 join_key=entities[entity].join_key if entity in entities else "",
-                key_type="",
+                key_type=_key_type(entities.get(entity)),
                 ttl_seconds=0.0,
                 features=tuple(FeatureInfo(name=one.name, type=str(one.dtype)) for one in projection.features),
             )
         )
     return ServiceInfo(project="", name=name, views=tuple(found))
+
+
+def _key_type(entity: Entity | None) -> str:
+    """Empty where Feast would find it in the source, or where the view is told when applied."""
+    kind = "" if entity is None else str(entity.value_type.name)
+    return kind if kind in KEY_TYPES else ""
 
 
 def services(definitions: ModuleType) -> list[str]:

@@ -31,7 +31,7 @@ from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, UsageError
 from serinus.features.clock import lookup_time
 from serinus.features.historical import HistoricalFeatures
-from serinus.features.keys import TEXT, key_of, require_keys
+from serinus.features.keys import KEY_TYPES, TEXT, key_of, require_keys
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.snapshots import Earlier, counts
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _PROMETHEUS_FILES = "PROMETHEUS_MULTIPROCESS_DIR"
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
-_KEY_TYPES = ("STRING", "INT32", "INT64")
 _SCALARS = ("Bool", "Float32", "Float64", "Int32", "Int64", "String", "UnixTimestamp")
 _TYPES = frozenset([*_SCALARS, *(f"Array({one})" for one in _SCALARS)])
 # Rows turned into Feast's protos at a time when nothing else is said: without a bound, it is a whole view.
@@ -243,7 +242,7 @@ class FeastStore:
         features = tuple(FeatureInfo(name=one.name, type=str(one.dtype)) for one in projection.features)
         faults = [f"feature {one.name} is of type {one.type}" for one in features if one.type not in _TYPES]
         faults += [] if len(view.entities) == 1 else ["it does not have exactly one entity"]
-        faults += [] if key in _KEY_TYPES else [f"its key is of type {key or 'unknown'}"]
+        faults += [] if key in KEY_TYPES else [f"its key is of type {key or 'unknown'}"]
         faults += ["its join key is mapped"] if projection.join_key_map else []
         if faults:
             raise UsageError(f"feature view {view.name} cannot be looked up online", cause="; ".join(faults))
@@ -267,7 +266,7 @@ def check_config(project: FeastProject) -> None:
 def _keyed(view: str, rows: pd.DataFrame, kinds: dict[str, str]) -> pd.DataFrame:
     """The rows with whole-number keys as integers and others as text."""
     for name, kind in kinds.items():
-        if kind not in _KEY_TYPES:
+        if kind not in KEY_TYPES:
             continue  # told with the view's other faults, when the service is described
         distinct = rows[name].unique().tolist()
         require_keys(f"the rows of feature view {view}", name, kind, distinct)

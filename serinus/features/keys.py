@@ -16,6 +16,7 @@ from serinus.core.errors import DataError
 TEXT = "STRING"
 _TOLD = 3
 _BITS = {"INT32": 32, "INT64": 64}
+KEY_TYPES = (TEXT, *_BITS)
 _PASS = re.compile(r"#[1-9][0-9]{0,8}\Z")
 
 
@@ -23,11 +24,6 @@ def key_of(kind: str, value: object) -> str | int:
     """The key of an id in a view of this key type. Raises `ValueError` with the form that it should have."""
     text = written_id(value)
     return text if kind == TEXT else whole_id(text, _BITS[kind])
-
-
-def wrong_keys(kind: str, values: Iterable[object]) -> dict[str, str]:
-    """The distinct values that are no key of this type, as text, with what is wrong; tables hold fewer than rows."""
-    return {f"{one!r:.60}": fault for one in dict.fromkeys(values) if (fault := fault_of(kind, one))}
 
 
 def fault_of(kind: str, value: object) -> str:

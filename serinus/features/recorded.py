@@ -1,4 +1,5 @@
-"""Checks what a problem's own code says of its recorded requests, before anything is joined to it.
+"""Checks the values that a problem's own code gives its recorded requests, before anything is joined to them; that the
+columns are there is one of its promises (`serinus.features.promises`).
 
 Invariant: ids are in their written form, labels are 0 or 1, times are UTC without a zone; so a replay asks for the very
 rows that a model was trained on.
@@ -10,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
 from serinus.core.card import Problem
 from serinus.core.errors import DataError
@@ -23,9 +23,6 @@ _TOLD = 3
 def checked(asked: Requests, card: Problem, kinds: IdKinds) -> Requests:
     """The requests with their times in UTC. Raises `DataError` that names the column, and requests at fault."""
     requests, rows = asked.requests, asked.rows
-    columns = ("request_id", "entity", "unit", "as_of", *card.framing.request.context)
-    _require_columns("requests", requests, columns)
-    _require_columns("rows", rows, ("request", "item", "label", "value"))
     for column, kind in (("request_id", TEXT), ("entity", kinds.entity), ("unit", kinds.unit)):
         require_keys("the recorded requests", column, kind, requests[column].unique().tolist())
     if card.framing.item is not None:
@@ -33,23 +30,14 @@ def checked(asked: Requests, card: Problem, kinds: IdKinds) -> Requests:
     of_row = requests["request_id"].to_numpy()[rows["request"].to_numpy()]
     _require("label", "neither 0 nor 1", of_row[~rows["label"].isin((0, 1)).to_numpy()])
     _require("value", "no finite numbers", of_row[~np.isfinite(rows["value"].to_numpy(dtype=float, na_value=np.nan))])
-    _require("request_id", "there twice", requests["request_id"][requests["request_id"].duplicated()].to_numpy())
     times = _times(requests["as_of"])
     _require("as_of", "no times", requests["request_id"][times.isna()].to_numpy())
     return replace(asked, requests=requests.assign(as_of=times))
 
 
 def _times(column: pd.Series) -> pd.Series:
-    if not types.is_datetime64_any_dtype(column.dtype):
-        raise DataError("the recorded requests have no times", cause=f"as_of is {column.dtype}, not datetime64")
     utc = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
     return utc.astype("datetime64[us]")
-
-
-def _require_columns(what: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise DataError(f"requests() of dataset.py gives {what} without {', '.join(missing)}")
 
 
 def _require(column: str, problem: str, at_fault: np.ndarray) -> None:

@@ -186,20 +186,51 @@ def _data(found: Checked, loaded: LoadedProblem, service: ServiceInfo, folder: s
         return
     from serinus.validation.source import read_table
 
-    with found.of(f"{folder}/{name}"), telling([loaded.folder.resolve()]):
+    raw = None
+    with found.of(f"{folder}/{name}"):
         raw = read_table(source, name=name)
-        columns = found.contract.suites["raw"].columns if found.contract else {}
-        missing = [column for column in columns if column not in raw.columns]
-        if missing:
-            found.faults.append((f"{folder}/{name}", f"lacks the columns {', '.join(missing)} of the contract"))
-            return
-        tables = loaded.code.clean(raw).tables
-        asked = loaded.code.requests(tables, loaded.card)
-        loaded.code.outcomes(tables, asked, loaded.card)
-        found.faults += [(f"{folder}/problem.yaml", line) for line in _empty_splits(loaded.card, asked)]
-        rows = loaded.code.views(tables)
-        where = f"{folder}/{loaded.card.data.features}"
-        found.faults += [(where, line) for line in _unfilled(service, rows)]
+    accepted = None if raw is None else _accepted(found, loaded.card, raw, f"{folder}/{name}")
+    if accepted is not None:
+        _code(found, loaded, service, accepted, folder)
+
+
+def _accepted(found: Checked, card: Problem, raw: pd.DataFrame, where: str) -> pd.DataFrame | None:
+    """The rows that a run would hand to the code; None where the contract would end it."""
+    from serinus.core.verdict import stopping
+    from serinus.validation.run import validate
+
+    assert found.contract is not None  # noqa: S101 - a fault of the contract is one, and then no data is tried
+    suite = found.contract.suites["raw"]
+    missing = [column for column in suite.columns if column not in raw.columns]
+    if missing:
+        found.faults.append((where, f"lacks the columns {', '.join(missing)} of the contract"))
+        return None
+    verdict = validate(suite, raw, snapshot_time=card.data.snapshot_time)
+    found.faults += [(where, f"the contract refuses it: {check.line()}") for check in stopping(verdict.checks)]
+    return None if stopping(verdict.checks) else verdict.accepted
+
+
+def _code(found: Checked, loaded: LoadedProblem, service: ServiceInfo, accepted: pd.DataFrame, folder: str) -> None:
+    """The problem's own functions, one after the other as in a run, and what they hand back."""
+    from serinus.features.keys import IdKinds, require_keys
+    from serinus.features.recorded import checked
+
+    card, code, framing = loaded.card, loaded.code, loaded.card.framing
+    with found.of(f"{folder}/dataset.py"), telling([loaded.folder.resolve()]):
+        tables = code.clean(accepted).tables
+        known = {"views": [view.model_dump() for view in service.views if view.key_type]}
+        kinds = IdKinds.of(known, framing.entity, framing.unit, framing.item)
+        asked = checked(code.requests(tables, card), card, kinds)
+        code.outcomes(tables, asked, card)
+        found.faults += [(f"{folder}/problem.yaml", line) for line in _empty_splits(card, asked)]
+        where = f"{folder}/{card.data.features}"
+        with found.of(where):
+            rows = code.views(tables)
+            unfilled = list(_unfilled(service, rows))
+            found.faults += [(where, line) for line in unfilled]
+            for view in () if unfilled else service.views:
+                keys = rows[view.name][view.join_key].unique().tolist() if view.key_type else ()
+                require_keys(f"the rows of feature view {view.name}", view.join_key, view.key_type, keys)
 
 
 def _empty_splits(card: Problem, asked: Any) -> Iterator[str]:  # noqa: ANN401 - Requests, which would import pandas

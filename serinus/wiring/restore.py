@@ -1,7 +1,7 @@
 """`serinus model restore`: the bundle of a version that was deleted in the registry, registered again.
 
-Invariant: the bundle is that of the revision that the service knows, unchanged; the number is a new one, for a registry
-gives none twice, and what serves keeps its own.
+Invariant: the bundle is that of the revision that the service knows, unchanged, and so are its failed warnings; the
+number is a new one, for a registry gives none twice, and what serves keeps its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import bundle_store, registry
 from serinus.wiring.project import Project
 from serinus.wiring.services import known_revision
+from serinus.wiring.warned import failed_warnings, remember
 
 
 def restore(project: Project, problem: str, version: str) -> ModelVersion:
@@ -36,4 +37,8 @@ def restore(project: Project, problem: str, version: str) -> ModelVersion:
         "serinus.service_hash": manifest.features.service_hash,
         "serinus.restored_from": version,
     }
-    return models.register(problem, run_id=manifest.lineage.mlflow_run, storage_uri=revision.storage_uri, tags=tags)
+    if warned := failed_warnings(project, problem, version):
+        tags["serinus.failed_warnings"] = warned
+    again = models.register(problem, run_id=manifest.lineage.mlflow_run, storage_uri=revision.storage_uri, tags=tags)
+    remember(project, again)
+    return again

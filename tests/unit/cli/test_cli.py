@@ -90,6 +90,7 @@ def test_an_unknown_problem_ends_with_4(renewal_project: Path) -> None:
         (("A001",), "is not an option"),
         (("--account",), "--account needs a value"),
         (("--account", "A001", "--as-of", "yesterday"), "is not a day or time"),
+        (("--account", "A001", "--as-of", "1815-06-18"), "must lie between 1970 and 2199"),
     ],
 )
 def test_lookup_explains_its_options(renewal_project: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -140,8 +139,6 @@ def test_recorded_requests_pass_as_they_are_but_for_the_zone_of_their_times(reta
         ({"unit": ["07", "7"]}, "unit that are no ids"),
         ({"item": ["a ", "b"]}, "item that are no ids"),
         ({"request_id": ["r1", ""]}, "request_id that are no ids"),
-        ({"request_id": ["r1", "r1"]}, "there twice"),
-        ({"as_of": ["2024-01-01", "2024-01-02"]}, "have no times"),
         ({"as_of": pd.DatetimeIndex(["2024-01-01", "NaT"])}, "no times"),
         ({"label": [0, None]}, "neither 0 nor 1"),
         ({"label": [0, 2]}, "neither 0 nor 1"),
@@ -155,10 +152,3 @@ def test_what_breaks_training_is_told_with_its_requests(
         checked(requests(**columns), retail_card, KINDS)
     if told in ("neither 0 nor 1", "no finite numbers"):
         assert "request r2" in fault.value.cause
-
-
-def test_a_missing_column_is_told(retail_card: Problem) -> None:
-    asked = requests()
-    without = replace(asked, rows=asked.rows.drop(columns=["label"]))
-    with pytest.raises(DataError, match="rows without label"):
-        checked(without, retail_card, KINDS)

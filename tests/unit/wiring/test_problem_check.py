@@ -106,6 +106,15 @@ BROKEN = {
         _in(CARD, "validate: {start: 2024-07-01, end: 2024-09-01}", "validate: {start: 2024-07-02, end: 2024-07-03}"),
         f"{CARD}: data.splits.validate: no positive row lies from 2024-07-02",
     ),
+    "an id": (
+        _in(DATASET, '"entity": months["account"]', '"entity": months["account"] + " "'),
+        f"{DATASET}: the recorded requests hold 110 values of entity that are no ids",
+    ),
+    "a label": (_in(DATASET, '"label": months["churned"]', '"label": -months["churned"]'), "label in the recorded"),
+    "a key of a view": (
+        _in(FEATURES, "return {", 'rows["account"] += " "\n    return {'),
+        f"{FEATURES}: the rows of feature view account_monthly hold 110 values of account that are no ids",
+    ),
     "the data": (_in(DATA, "account,month", "account,moon"), f"{DATA}: lacks the columns month of the contract"),
     "data that cannot be read": (lambda folder: (folder / DATA).write_text(""), f"{DATA}: "),
 }
@@ -118,6 +127,19 @@ def test_what_would_break_later_is_told_by_file_and_field_or_line(
     change(renewal_project)
     found = faults(renewal_project)
     assert any(told in line for line in found), found
+
+
+QUARANTINED = "{rule: not_null, column: churned, quarantine: true, budget: 0.01}"
+CONTRACT = f"{PROBLEM}/contract.yaml"
+
+
+def test_code_is_tried_on_the_rows_that_the_contract_accepts(renewal_project: Path) -> None:
+    edit(renewal_project, DATA, "A000,2024-04-01,team,12,1,90.0,0", "A000,2024-04-01,team,12,1,90.0,")
+    (refused,) = faults(renewal_project)
+    assert refused.startswith(f"{DATA}: the contract refuses it: ")
+    assert "churned" in refused
+    edit(renewal_project, CONTRACT, "{rule: not_null, column: churned}", QUARANTINED)
+    assert faults(renewal_project) == []
 
 
 def test_all_faults_are_told_at_once(renewal_project: Path) -> None:

@@ -133,7 +133,7 @@ def test_no_room_whose_changes_are_left_out_is_imported_by_what_makes_results() 
     package = Path(serinus.__file__).parent
     made_in = [package / room for room in ("core", "features", "model", "registry", "training", "validation")]
     named = {
-        node.module.split(".")[1]
+        str(node.module).split(".")[1]
         for room in made_in
         for path in room.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
