@@ -115,6 +115,12 @@ def fresh(folder: Path) -> Project:
     return project
 
 
+def history() -> str:
+    """The command that tells every decision, whole: its reader stands in another project."""
+    where = " ".join(f"{name}={os.environ[name]}" for name in ("SERINUS_PROJECT", "SERINUS_HOME"))
+    return f"{where} serinus rollout history {PROBLEM}"
+
+
 def _train(quick: Quick) -> None:
     """The whole pipeline. Raises what its first failed step recorded."""
     from examples.clicks.forked import train
@@ -196,7 +202,7 @@ class _Ticker:
             if counted.broken:
                 raise Unavailable("visitors get no answer", cause=counted.broken[0])
             if time.monotonic() > deadline:
-                raise Unavailable(f"{name} does not come to an end", hint="`serinus rollout history clicks` says why")
+                raise Unavailable(f"{name} does not come to an end", hint=f"`{history()}` says why")
 
     def _tell(self, view: ServiceView | None) -> None:
         """A line when the rollout enters a step or decides."""

@@ -132,9 +132,12 @@ class Project:
 
 
 def open_project(environ: Mapping[str, str] | None = None, start: Path | None = None) -> Project:
-    """The project of SERINUS_PROJECT, else of the nearest folder upwards with a serinus.toml."""
-    env = os.environ if environ is None else environ
-    root = _root(env, start or Path.cwd())
+    """The project of SERINUS_PROJECT, else of the nearest folder upwards with a serinus.toml.
+
+    Paths of the file are relative to it; a relative SERINUS_HOME is, as any path that is typed, to where one stands.
+    """
+    env, here = os.environ if environ is None else environ, start or Path.cwd()
+    root = _root(env, here)
     try:
         document = _Document.model_validate(tomllib.loads((root / MARKER).read_text(encoding="utf-8")))
         profile = Profile.model_validate(_profile(document, env))
@@ -142,8 +145,9 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
         raise UsageError(f"{root / MARKER} is not valid TOML", cause=str(fault)) from fault
     except ValidationError as fault:
         raise UsageError(f"{root / MARKER} has faults", cause="\n".join(explain(fault))) from fault
-    home = Path(env.get("SERINUS_HOME") or profile.home)
-    return Project(root, document.project, profile.model_copy(update={"home": (root / home).resolve()}))
+    typed = env.get("SERINUS_HOME")
+    home = here / typed if typed else root / profile.home
+    return Project(root, document.project, profile.model_copy(update={"home": home.resolve()}))
 
 
 @contextmanager

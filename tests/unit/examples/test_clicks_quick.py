@@ -19,6 +19,7 @@ from examples.clicks import quick
 from examples.clicks.traffic import Counted
 from examples.clicks.truth import Effect
 from serinus.core.rollout.words import Phase
+from serinus.wiring.project import open_project
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,14 @@ def test_a_start_removes_what_an_earlier_one_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     assert project.home == tmp_path / "home"
     assert project.problem_names() == ["clicks"]
+
+
+def test_the_command_that_a_hint_gives_finds_the_shop_from_where_make_was_called(tmp_path: Path) -> None:
+    project = quick.fresh(tmp_path)
+    *where, program, group, action, problem = quick.history().split()
+    assert (program, group, action) == ("serinus", "rollout", "history")
+    found = open_project(dict(one.split("=", 1) for one in where), start=tmp_path)
+    assert (found.root, found.home, found.problem_names()) == (project.root, project.home, [problem])
 
 
 def test_the_summary_has_truth_and_verdict_of_each_version(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def test_a_project_is_found_upwards(renewal_project: Path) -> None:
     assert project.problem_names() == ["renewal"]
 
 
+def test_a_home_that_is_typed_is_relative_to_where_one_stands(renewal_project: Path, tmp_path: Path) -> None:
+    env = {"SERINUS_PROJECT": str(renewal_project), "SERINUS_HOME": "quick/home"}
+    assert open_project(env, start=tmp_path).home == (tmp_path / "quick/home").resolve()
+
+
 def test_environment_variables_decide_before_the_file(renewal_project: Path, tmp_path: Path) -> None:
     env = {
         "SERINUS_PROJECT": str(renewal_project),
