@@ -1,6 +1,7 @@
 """Checks the summary that `make quick` wrote: `quick_summary.py SUMMARY.json`.
 
-Invariant: verdicts are judged against the truth of the world alone, and the time only against what is promised.
+Invariant: verdicts are judged against the truth of the world alone; the time is told and not judged: it is promised of
+an idle machine, and here other parts run beside it.
 """
 
 from __future__ import annotations
