@@ -14,6 +14,10 @@ from datetime import UTC, datetime, timedelta
 MOST_CHARACTERS = 200
 # The largest finite float32, of which a model's inputs are made.
 LARGEST = 3.4028234663852886e38
+# What Unicode calls default ignorable, and the blank of Braille, where Python calls them printable: nobody sees them.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _WHOLE = re.compile(r"-?[1-9][0-9]*|0")
 _ZONE = r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)"
 _TIME = re.compile(
@@ -34,7 +38,7 @@ def written_id(value: object) -> str:
         return _decimal(value)
     if not 0 < len(value) <= MOST_CHARACTERS:
         raise ValueError(f"an id has 1 to {MOST_CHARACTERS} characters")
-    if not value.isprintable():
+    if not value.isprintable() or _UNSEEN.search(value):
         raise ValueError("an id has printable characters only")
     if value != value.strip():
         raise ValueError("an id has no blanks at its ends")

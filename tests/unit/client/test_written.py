@@ -128,3 +128,12 @@ def test_what_no_model_can_take_is_no_number(value: object) -> None:
 @given(st.floats(-LARGEST, LARGEST) | st.integers(-(10**38), 10**38))
 def test_every_number_that_passes_is_finite_in_float32(value: float) -> None:
     assert np.isfinite(np.float32(number(value)))
+
+
+@pytest.mark.parametrize(
+    "unseen", [0x34F, 0x115F, 0x1160, 0x17B4, 0x180B, 0x2800, 0x3164, 0xFE00, 0xFE0F, 0xFFA0, 0xE0101]
+)
+def test_what_nobody_sees_makes_no_second_id(unseen: int) -> None:
+    for spelling in (f"abc{chr(unseen)}", f"a{chr(unseen)}bc"):
+        with pytest.raises(ValueError, match="printable"):
+            written_id(spelling)
