@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from serinus.core.errors import Unavailable
 from serinus.evidence.drain import Drain
@@ -100,7 +101,14 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Dr
         if drain is not None:
             await asyncio.to_thread(drain.stop)
 
-    app = FastAPI(title="Serinus collector", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Serinus collector",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
 
     async def outcomes(request: Request) -> Response:
         """Rows are new or were seen before; either way they are on disk when this answers 200."""
@@ -127,6 +135,7 @@ def make_app(log: EventLog, settings: CollectorSettings | None = None, drain: Dr
     app.add_api_route("/healthz", alive, methods=["GET"])
     app.add_api_route("/readyz", ready, methods=["GET"], responses={503: {"description": "the log refuses rows"}})
     app.add_api_route("/metrics", shown, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _http_fault)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unknown_fault)
     return app
 
@@ -199,6 +208,10 @@ def _schema() -> dict[str, Any]:
     good = {"description": "on disk", "content": {"application/json": {"schema": Accepted.model_json_schema()}}}
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
     return {"requestBody": body, "responses": answers | {"200": good}}
+
+
+async def _http_fault(_: Request, fault: HTTPException) -> JSONResponse:
+    return JSONResponse({"error": str(fault.detail)}, status_code=fault.status_code, headers=fault.headers)
 
 
 async def _unknown_fault(_: Request, fault: Exception) -> JSONResponse:

@@ -44,7 +44,7 @@ class OutcomeIn(BaseModel):
     unit: Annotated[JoinedBy | None, Field(description="who did it; needed where no request is named")] = None
     item: JoinedBy | None = None
     value: Annotated[
-        float, Field(allow_inf_nan=False, ge=-MOST_WORTH, le=MOST_WORTH, description="what it was worth")
+        float, Field(strict=True, allow_inf_nan=False, ge=-MOST_WORTH, le=MOST_WORTH, description="what it was worth")
     ] = 0.0
     as_of: Annotated[datetime, BeforeValidator(written.moment), Field(description="when it happened")]
 

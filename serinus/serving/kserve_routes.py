@@ -62,7 +62,7 @@ class _Handlers:
 
 def make_app(plane: DataPlane) -> FastAPI:
     """The routes, /metrics, and /openapi.json that describes them."""
-    app = FastAPI(title="Serinus predictor", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Serinus predictor", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
     own, v1, v2 = _Handlers(plane), V1Endpoints(plane), V2Endpoints(plane)
     app.add_api_route("/", plane.live, methods=["GET"])
     app.add_api_route("/metrics", metrics_handler, methods=["GET"], include_in_schema=False)

@@ -310,3 +310,18 @@ def test_outcomes_of_a_replays_passes_are_those_of_its_units(log: Log) -> None:
         with _client(log, accept_event_time=event_time, kinds=kinds) as http:
             bodies = [{"outcomes": [one(unit=unit)]} for unit in ("12347", "12347#2", "012347#2")]
             assert [http.post(PATH, json=body).status_code for body in bodies] == statuses
+
+
+@pytest.mark.parametrize("value", [True, "1", "1e5", [1]])
+def test_text_and_flags_are_no_value(http: TestClient, log: Log, value: Any) -> None:
+    refused = http.post("/v1/outcomes", json={"outcomes": [one(value=value)]})
+    assert refused.status_code == 400
+    assert [told["field"] for told in refused.json()["fields"]] == ["outcomes[0].value"]
+    assert http.post("/v1/outcomes", json={"outcomes": [one(value=2)]}).status_code == 200
+
+
+def test_a_path_or_method_that_is_not_there_is_refused_in_the_form_of_all_faults(http: TestClient) -> None:
+    asked = ("GET", "/v1/outcomes", 405), ("POST", "/v1/outcomes/", 404), ("GET", "/nope", 404)
+    for method, path, status in asked:
+        refused = http.request(method, path, follow_redirects=False)
+        assert (refused.status_code, list(refused.json())) == (status, ["error"])

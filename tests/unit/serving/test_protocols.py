@@ -149,6 +149,10 @@ def test_the_model_cannot_be_taken_away(http: TestClient) -> None:
     assert http.get("/v2/models/toy/ready").json()["ready"] is True
 
 
+def test_no_path_is_led_to_another(http: TestClient) -> None:
+    assert http.post(PREDICT + "/", json={}, follow_redirects=False).status_code == 404
+
+
 def test_health_metadata_and_metrics(http: TestClient) -> None:
     assert http.get("/v2/health/live").status_code == http.get("/v2/health/ready").status_code == 200
     assert http.get("/v1/models/toy").json() == {"name": "toy", "ready": True}
