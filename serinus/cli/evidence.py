@@ -325,7 +325,7 @@ def _text_of(file: Path) -> str:
 def _parsed(number: int, line: str) -> dict[str, Any]:
     try:
         found = json.loads(line, parse_constant=_no_number)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise UsageError(f"line {number} is not JSON", cause=str(fault)) from fault
     if not isinstance(found, dict):
         raise UsageError(f"line {number} is not an object")

@@ -99,7 +99,7 @@ def bucket(problem: str, unit: str, as_json: Json = False) -> None:
 def _context(given: list[str]) -> dict[str, float]:
     try:
         return {name: number(json.loads(value)) for name, _, value in (one.partition("=") for one in given)}
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise UsageError(
             "a value of the context is NAME=NUMBER", cause=str(fault), hint="--context amount=12.5"
         ) from fault

@@ -170,15 +170,21 @@ def test_a_predictor_that_does_not_answer_ends_with_5(deployed: Path) -> None:
     assert run("predict", "renewal", "--entity", "A0", "--endpoint", "nowhere").exit_code == 2
 
 
-def test_a_context_that_is_no_number_is_refused_before_anyone_is_asked(deployed: Path) -> None:
-    found = run("predict", "renewal", "--entity", "A0", "--context", "amount=much", "--endpoint", "http://127.0.0.1:1")
+@pytest.mark.parametrize("value", ["amount=much", "amount=" + "[" * 50_000])
+def test_a_context_that_is_no_number_is_refused_before_anyone_is_asked(deployed: Path, value: str) -> None:
+    found = run("predict", "renewal", "--entity", "A0", "--context", value, "--endpoint", "http://127.0.0.1:1")
     assert found.exit_code == 2
     assert "NAME=NUMBER" in found.stderr
 
 
 @pytest.mark.parametrize(
     ("text", "code", "said"),
-    [("{", 2, "line 1 is not JSON"), ('\n["a"]', 2, "line 2 is not an object"), ('{"id": "o"}', 5, "did not answer")],
+    [
+        ("{", 2, "line 1 is not JSON"),
+        ("[" * 50_000, 2, "line 1 is not JSON"),
+        ('\n["a"]', 2, "line 2 is not an object"),
+        ('{"id": "o"}', 5, "did not answer"),
+    ],
 )
 def test_outcomes_that_cannot_be_sent_are_told(
     monkeypatch: pytest.MonkeyPatch, text: str, code: int, said: str
