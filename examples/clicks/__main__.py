@@ -7,11 +7,12 @@ import signal
 import sys
 import tempfile
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from examples.clicks.log import write
 from examples.clicks.world import World
+from serinus.core.errors import SerinusError
 
 BETTER = "better"
 VERSIONS = (BETTER, "same", "slightly_worse", "worse", "halved", "slow", "failing")
@@ -28,8 +29,8 @@ def main(arguments: list[str]) -> int:
     play.add_argument("versions", nargs="+", choices=VERSIONS)
     commands.add_parser("truth", help="the true effects, after `make quick`")
     simulate = commands.add_parser("simulate", help="rollouts in one process on a clock of its own, after `make quick`")
-    simulate.add_argument("--seeds", type=int, default=20)
-    simulate.add_argument("versions", nargs="*", metavar="VERSION", default=[BETTER, "worse"])
+    simulate.add_argument("--seeds", type=_seeds, default=20)
+    simulate.add_argument("versions", nargs="*", type=_version, metavar="VERSION", default=[BETTER, "worse"])
     asked = parser.parse_args(arguments)
     if asked.command == "log":
         sys.stdout.write(f"{write()}\n")
@@ -41,7 +42,24 @@ def main(arguments: list[str]) -> int:
         # The others are made of the second model, so that one is rolled out first.
         played = [BETTER, *(name for name in getattr(asked, "versions", quickly.VERSIONS) if name != BETTER)]
         return quickly.run(played, started)
-    return _truth() if asked.command == "truth" else _simulate(asked.seeds, asked.versions)
+    try:
+        return _truth() if asked.command == "truth" else _simulate(asked.seeds, asked.versions)
+    except SerinusError as fault:
+        sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
+        return fault.exit_code
+
+
+def _seeds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text} is not a number of seeds")
+    return int(text)
+
+
+def _version(text: str) -> str:
+    # Not `choices`: argparse would look for the whole default among them.
+    if text not in VERSIONS:
+        raise ArgumentTypeError(f"no version {text}; there are {', '.join(VERSIONS)}")
+    return text
 
 
 def _home() -> None:

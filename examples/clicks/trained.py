@@ -10,6 +10,7 @@ from pathlib import Path
 from examples.clicks.in_process import Trained
 from examples.clicks.truth import Served
 from examples.clicks.versions.alterations import alterations
+from serinus.core.errors import NotFound
 from serinus.core.rollout.spec import Revision
 from serinus.features.online import OnlineReader
 from serinus.wiring.adapters import online_address
@@ -24,7 +25,12 @@ PROBLEM = "clicks"
 
 def load(project: Project) -> Trained:
     """Both versions. Raises `NotFound` when no pipeline has run."""
-    service = service_of(project, PROBLEM)
+    try:
+        service = service_of(project, PROBLEM)
+    except NotFound as fault:
+        raise NotFound(
+            f"no versions are trained in {project.home}", hint="`make quick` trains and plays them"
+        ) from fault
     bundles = {uri: load_bundle(uri) for uri in (service.first_uri, service.storage_uri)}
     store = online_store(online_address(project, PROBLEM), PROBLEM)
     reader = OnlineReader(store, feature_service(bundles[service.storage_uri]))

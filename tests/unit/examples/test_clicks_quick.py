@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from quick_summary import FIELDS, conditions
 
 from examples.clicks import quick
+from examples.clicks.__main__ import main
 from examples.clicks.traffic import Counted
 from examples.clicks.truth import Effect
 from serinus.core.rollout.words import Phase
@@ -53,6 +54,22 @@ def test_the_command_that_a_hint_gives_finds_the_shop_from_where_make_was_called
     assert (program, group, action) == ("serinus", "rollout", "history")
     found = open_project(dict(one.split("=", 1) for one in where), start=tmp_path)
     assert (found.root, found.home, found.problem_names()) == (project.root, project.home, [problem])
+
+
+@pytest.mark.parametrize("command", [["truth"], ["simulate", "--seeds", "1"]])
+def test_what_needs_trained_versions_says_what_trains_them(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 4
+    assert "`make quick`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--seeds", "-3"], ["--seeds", "two"], ["bananas"]])
+def test_a_simulation_of_nothing_is_wrong_input(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["simulate", *wrong])
+    assert raised.value.code == 2
+    assert wrong[-1] in capsys.readouterr().err
 
 
 def test_the_summary_has_truth_and_verdict_of_each_version(tmp_path: Path) -> None:
