@@ -121,7 +121,8 @@ def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
     if flags.get("unknown_items"):
         said.append(f"unknown items: {', '.join(flags['unknown_items'])}")
     for what, count in flags.get("defaulted", {}).items():
-        said.append(f"{what} was not sent" if what.startswith("context.") else f"{what}: {count} without a row")
+        stored = f"{what}: {count} by default (row missing, expired or unfit)"
+        said.append(f"{what} was not sent" if what.startswith("context.") else stored)
     title = f"{problem}, {entity}: version {answer['model_version']} ({answer['revision']})"
     if "items" in answer:
         rows = [(place, one["item"], f"{one['probability']:.4f}") for place, one in enumerate(answer["items"], 1)]
