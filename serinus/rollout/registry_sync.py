@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -65,6 +66,7 @@ class RegistrySync:
         self._latest: InService | None = None
         self._tried_at = 0.0
         self._found: Synced | None = None
+        self._told: Synced | None = None
 
     def follow(self, wanted: InService) -> Synced:
         """Begins a try when one is due; what is known so far. Called at every tick."""
@@ -117,10 +119,12 @@ class RegistrySync:
             reason=reason,
             hint=fault.hint if fault else "",
         )
-        known = self._found
+        known = self._told
         if known is None or known.model_copy(update={"since": fresh.since}) != fresh:
             self._found = fresh
-            self._tell(fresh)
+            with suppress(OSError):  # a full disk: it is told with the next try
+                self._tell(fresh)
+                self._told = fresh
 
     def _known(self, wanted: InService) -> Synced:
         found = self._found

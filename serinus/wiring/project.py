@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
-from serinus.core.errors import CardError, NotFound, UsageError
+from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
 from serinus.wiring.problem_code import MARKER, problem_fault
 
@@ -152,10 +152,14 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
 
 @contextmanager
 def accessible() -> Iterator[None]:
-    """A file or folder that this process may not use, as a `UsageError` that says what to do."""
+    """What keeps this process from a file as a known fault: `UsageError` when it may not use it, `Unavailable` for a
+    disk that is full.
+    """
     try:
         yield
     except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable("the disk is full", cause=str(fault), hint="make room there, and do it again") from fault
         if fault.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise UsageError(

@@ -30,7 +30,7 @@ from serinus.wiring.adapters import online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.lifeline import held
-from serinus.wiring.project import Project
+from serinus.wiring.project import Project, accessible
 from serinus.wiring.services import FirstRevision, places, rollouts, wanted
 from serinus.wiring.serving import events_folder, predictor_command, service_of
 from serinus.wiring.settings import ServeSettings
@@ -81,10 +81,11 @@ def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]
 
 
 def tick(host: Hosted, reduce: Callable[[float], object], now: Now) -> ServiceView | SerinusError:
-    """One tick of a controller whose arms serve: what does not answer now is asked again by the next tick."""
+    """One tick of a controller whose arms serve: what does not answer now (a full disk, too) waits for the next."""
     try:
-        reduce(now())
-        return host.controller.tick()
+        with accessible():
+            reduce(now())
+            return host.controller.tick()
     except (Conflict, Unavailable) as fault:
         return fault
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,14 @@ from fakes import ONE, START, THREE, TWO, Registry, World
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
 from serinus.core.rollout.words import Phase
-from serinus.rollout.registry_sync import CHECK_SECONDS, PATIENCE_SECONDS, RETRY_SECONDS, InService, RegistrySync
+from serinus.rollout.registry_sync import (
+    CHECK_SECONDS,
+    PATIENCE_SECONDS,
+    RETRY_SECONDS,
+    InService,
+    RegistrySync,
+    Synced,
+)
 from serinus.rollout.service import ServiceView, Standing, Wanted
 
 FAULTS = [
@@ -99,6 +107,22 @@ def test_a_number_that_another_bundle_has_by_now_is_not_what_serves() -> None:
     sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
     assert not sync.follow(InService("toy", other)).holds
     assert world.champions == []
+
+
+def test_a_finding_that_a_full_disk_does_not_take_is_told_again() -> None:
+    world, told, full = World(), list[Synced](), [True]
+
+    def tell(found: Synced) -> None:
+        if full.pop() if full else False:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        told.append(found)
+
+    sync = RegistrySync(Registry(world), tell, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
+    assert sync.follow(InService("toy", ONE)).holds
+    assert told == []
+    world.now += 3600.0
+    assert sync.follow(InService("toy", ONE)).holds
+    assert [one.holds for one in told] == [True]
 
 
 class Hanging:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -31,6 +32,23 @@ def test_a_service_outlives_what_does_not_answer(fault: SerinusError) -> None:
     found = tick(host, reduce, lambda: 6.0)
     assert isinstance(found, ServiceView)
     assert (found.standing, found.stable, asked) == (Standing.SERVING, ONE, [5.0, 6.0])
+
+
+def test_a_service_outlives_a_full_disk() -> None:
+    world = World()
+    controller = world.controller()
+    host = Hosted(controller, None, controller._ports, None)  # type: ignore[arg-type]
+    full = [True]
+
+    def reduce(_: float) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", "looks.parquet")
+
+    told = tick(host, reduce, lambda: 5.0)
+    assert isinstance(told, Unavailable)
+    assert (told.headline, "looks.parquet" in told.cause) == ("the disk is full", True)
+    full[0] = False
+    assert isinstance(tick(host, reduce, lambda: 6.0), ServiceView)
 
 
 def test_a_damaged_file_is_no_passing_fault() -> None:
