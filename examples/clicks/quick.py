@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent
 PROBLEM, RUN = trained.PROBLEM, "quick"
 TICK_SECONDS = 0.5
 # Far longer than a rollout takes: the command ends, whatever happens.
-MOST_SECONDS = 240.0
+MOST_SECONDS = 900.0
 # A version is worth a promotion, or must not stay.
 EXPECTED = {"better": Phase.PROMOTED} | dict.fromkeys(
     ("slightly_worse", "worse", "halved", "slow", "failing"), Phase.ROLLED_BACK
