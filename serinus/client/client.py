@@ -122,7 +122,7 @@ class Client:
             if status not in _RETRIED:
                 raise Refused(status, text)
             fault = f"HTTP {status}: {text[:200]}"
-        raise Unreachable(f"{self._url.geturl()} did not answer, tried {self._tries} times ({fault})")
+        raise Unreachable(f"{self._url.geturl()} did not answer, tries: {self._tries} ({fault})")
 
     def _once(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
         if self._connection is None:
