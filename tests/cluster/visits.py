@@ -20,7 +20,7 @@ from tests.cluster.official import InferInput, InferRequest
 
 AS_OF = "2011-12-10T10:00:00"
 PREDICT = f"/v1/models/{SERVICE}:predict"
-UNKNOWN = "nobody-knows-this-customer"
+UNKNOWN = "987654321"
 
 
 @dataclass(frozen=True)
