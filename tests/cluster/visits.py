@@ -53,12 +53,12 @@ def recorded_visits(folder: Path, count: int) -> list[Visit]:
 
 @lru_cache(maxsize=1)
 def unit_of_bucket() -> Mapping[int, str]:
-    """A unit for every bucket."""
+    """A unit for every bucket, of the form that the service's customers have."""
     found: dict[int, str] = {}
     number = 0
     while len(found) < BUCKETS:
-        found.setdefault(bucket_of(SALT, f"unit-{number}"), f"unit-{number}")
         number += 1
+        found.setdefault(bucket_of(SALT, str(number)), str(number))
     return found
 
 
