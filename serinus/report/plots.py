@@ -18,8 +18,14 @@ _QUALITY = (("hits_at_10", "hits among the first 10"), ("average_precision", "av
 
 
 def quality_metric(evaluation: Evaluation) -> tuple[str, str]:
-    """The metric that people read first, and its title."""
-    return next(pair for pair in _QUALITY if pair[0] in evaluation.models[0].metrics)
+    """The metric that people read first, and its title; the next where all models have the same.
+
+    Whoever ranks ten items has all hits among the first ten.
+    """
+    models = evaluation.models
+    known = [pair for pair in _QUALITY if pair[0] in models[0].metrics]
+    telling = (pair for pair in known if len(models) == 1 or len({one.metrics[pair[0]] for one in models}) > 1)
+    return next(telling, known[-1])
 
 
 def pareto(evaluation: Evaluation) -> Markup:

@@ -11,7 +11,9 @@ import pytest
 
 from serinus.core.run import RunRecord, StepError, StepRecord
 from serinus.report import render, write
+from serinus.report.plots import quality_metric
 from serinus.report.svg import Axis, Series, around, bars, chart
+from serinus.training.results import Evaluation
 
 HOSTILE = "<script>alert('x')</script>\"&"
 RANKING = {"hits_at_10": 1.5, "ndcg_at_10": 0.28, "revenue_at_10": 46.0}
@@ -205,3 +207,12 @@ def test_equal_values_still_make_an_axis() -> None:
 def test_bars_of_zero_are_drawn() -> None:
     assert "<rect" in bars("t", [("a", 0.0, "0")])
     assert bars("t", []) == ""
+
+
+def test_the_first_plot_is_of_a_metric_that_tells_the_models_apart() -> None:
+    """Of lists of ten items all hits are among the first ten, whoever ranks them."""
+    better = _evaluation(BASE | RANKING, BASE)
+    better["models"][1]["metrics"] = BASE | RANKING | {"hits_at_10": 1.6}
+    assert quality_metric(Evaluation.model_validate(better))[0] == "hits_at_10"
+    better["models"][1]["metrics"] = BASE | RANKING | {"average_precision": 0.2}
+    assert quality_metric(Evaluation.model_validate(better))[0] == "average_precision"
