@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: ## the main job, on this machine alone: raw log to registered model, with a report
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m serinus.wiring.start serinus.wiring.demo --started $$started
 
-quick: ## in a minute and a half on two idle cores: two versions of a shop whose truth is known, and whether the verdicts agree with it
+quick: ## in about a minute on two idle cores: two versions of a shop whose truth is known, and whether the verdicts agree with it
 	@started=$$(date +%s.%N); $(MAKE) --no-print-directory $(STAMP); $(PY) -m examples.clicks quick --started $$started
 
 # Programs that no Python package brings: on Debian as root they are installed, elsewhere asked for.
