@@ -18,7 +18,7 @@ from rich.text import Text
 from serinus.cli import rollout_view
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase, Stage
+from serinus.core.words import Phase, Stage
 
 HERE = Path(__file__).parent
 PICTURE = HERE / "rollout.svg"

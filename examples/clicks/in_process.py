@@ -24,7 +24,7 @@ from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer

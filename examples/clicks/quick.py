@@ -28,8 +28,8 @@ from examples.clicks.world import World
 from serinus.core.errors import Conflict, SerinusError, Unavailable
 from serinus.core.rollout.record import Counted as Told
 from serinus.core.rollout.record import RolloutRecord
-from serinus.core.rollout.words import Phase
 from serinus.core.run import StepRecord
+from serinus.core.words import Phase
 from serinus.report import write
 from serinus.rollout.service import ServiceView
 from serinus.wiring.demo_servers import collecting

@@ -22,7 +22,7 @@ from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase, StepKind
+from serinus.core.words import Phase, StepKind
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
 from serinus.wiring.project import open_project

@@ -20,9 +20,9 @@ from serinus.core.rollout.record import KpiFigures, Replayed, figures_of, goals_
 from serinus.core.rollout.rules import stage_at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
-from serinus.core.rollout.words import Stage, distinct
 from serinus.core.stats.plan import Planned
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Stage, distinct
 from serinus.rollout.service import ServiceView
 
 # Units that each KPI is expected to take in a stage, by the plan.

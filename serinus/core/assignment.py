@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 BUCKETS = 1000
 PER_PERCENT = BUCKETS // 100

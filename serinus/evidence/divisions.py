@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm, Stage
+from serinus.core.words import Arm, Stage
 from serinus.evidence.matching import column, is_in
 from serinus.evidence.source import spans
 

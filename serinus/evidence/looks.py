@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serinus.core.card import Kpi
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.moments import WIDTH, Cell, Moments
 from serinus.core.stats.reading import Counts, Look
+from serinus.core.words import Arm, Stage
 from serinus.evidence.matching import codes, column
 from serinus.evidence.plan import columns_of
 from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from serinus.core.assignment import PER_PERCENT, places
 from serinus.core.events import BucketCheck
 from serinus.core.rollout.ports import FirstSeen
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.moments import Cell
+from serinus.core.words import Arm, Stage
 from serinus.evidence.matching import codes, column, is_in
 
 Ints = NDArray[np.int64]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from serinus.core.rollout.ports import RolloutEvidence
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase, Stage, StepKind
+from serinus.core.words import Phase, Stage, StepKind
 from serinus.evidence.looks import Window, looks
 from serinus.evidence.matching import column, is_in
 from serinus.evidence.plan import KpiPlan

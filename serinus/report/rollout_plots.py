@@ -11,7 +11,7 @@ from html import escape
 from markupsafe import Markup
 
 from serinus.core.rollout.record import KpiFigures, KpiPath, Point, RolloutRecord
-from serinus.core.rollout.words import Stage
+from serinus.core.words import Stage
 from serinus.report.svg import WIDTH, Axis, framed, spot
 
 _LOW = 230

@@ -11,8 +11,8 @@ from typing import Any
 from serinus.core.rollout.record import KpiFigures, RolloutRecord, StepFigures
 from serinus.core.rollout.spec import Revision
 from serinus.core.rollout.state import Entry
-from serinus.core.rollout.words import Phase, StepKind
 from serinus.core.run import RunRecord
+from serinus.core.words import Phase, StepKind
 from serinus.report import rollout_plots as plots
 
 _LOOKS = {Phase.PROMOTED: "pass", Phase.ROLLED_BACK: "fail"}

@@ -18,10 +18,10 @@ from serinus.core.rollout.machine import step
 from serinus.core.rollout.ports import Arms, EvidenceSource, RolloutEvidence, RolloutStore, Splitter
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm
 from serinus.core.stats import srm
 from serinus.core.stats.judge import Judge, tests_of
 from serinus.core.stats.reading import Look, Reading
+from serinus.core.words import Arm
 
 Now = Callable[[], float]
 

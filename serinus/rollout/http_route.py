@@ -15,7 +15,7 @@ from typing import Any
 from serinus.client.bucket import ARM_HEADER, HEADER
 from serinus.core.assignment import BUCKETS, MOST_LISTED, mirrored_buckets, regex_of, smaller_arm
 from serinus.core.rollout.route import Route, RouteMode
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 API_VERSION, KIND = "gateway.networking.k8s.io/v1", "HTTPRoute"
 ANY_BUCKET = "^(?:[0-9]{3})$"

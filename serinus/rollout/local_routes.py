@@ -14,7 +14,7 @@ from typing import Any
 from serinus.core.assignment import BUCKETS
 from serinus.core.errors import NotFound
 from serinus.core.rollout.route import Route
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 
 class LocalSplitter:

@@ -18,7 +18,7 @@ from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.engine import Engine, Now, Ports
 from serinus.rollout.registry_sync import InService, Synced
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from serinus.core.card import Problem
 from serinus.core.rollout.record import Counted
-from serinus.core.rollout.words import StepKind
 from serinus.core.run import RunRecord
+from serinus.core.words import StepKind
 from serinus.rollout.service import ServiceView
 from serinus.wiring.demo_servers import collecting
 from serinus.wiring.journal import write_atomically

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from serinus.core.card import Kpi, Problem
 from serinus.core.errors import DataError, UsageError
-from serinus.core.rollout.words import Stage
 from serinus.core.stats.judge import tests_of
 from serinus.core.stats.plan import Baseline, Planned, plan
+from serinus.core.words import Stage
 from serinus.evidence.looks import of_one_arm
 from serinus.evidence.matching import column, is_in
 from serinus.evidence.plan import KpiPlan

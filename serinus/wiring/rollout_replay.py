@@ -16,7 +16,7 @@ from datetime import datetime
 from serinus.core.errors import Unavailable
 from serinus.core.rollout.evidence import Readiness
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.evidence.plan import KpiPlan
 from serinus.replay.player import Pauses, Player, Target
 from serinus.replay.progress import Progress, Sent

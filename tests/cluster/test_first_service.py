@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binom
 
 from serinus.client.bucket import BUCKETS
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from tests.cluster.bed.control_groups import memory_bytes
 from tests.cluster.bed.places import places
 from tests.cluster.conftest import Scale

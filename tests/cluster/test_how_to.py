@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serinus.client.bucket import bucket_of
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from tests.cluster.dump import opened
 from tests.cluster.first_service import FirstService, not_answering
 from tests.cluster.how_to import blocks, reader

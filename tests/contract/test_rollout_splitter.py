@@ -14,7 +14,7 @@ import pytest
 from serinus.client import BUCKETS, RouteFile, RouteTable
 from serinus.core.errors import NotFound
 from serinus.core.rollout.route import Route, RouteMode
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from serinus.rollout.local_routes import LocalSplitter
 from serinus.wiring.journal import write_atomically
 from tests.unit.rollout.fakes import Splitter as FakeSplitter

@@ -12,7 +12,7 @@ from serinus.core.errors import Conflict, NotFound
 from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
 from serinus.wiring.journal import write_atomically

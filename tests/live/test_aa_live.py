@@ -29,7 +29,7 @@ from serinus.core.card.operation import Rollout, Step
 from serinus.core.events import exposure_id
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.spec import Revision, RolloutSpec
-from serinus.core.rollout.words import Arm, Phase
+from serinus.core.words import Arm, Phase
 from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence

@@ -23,7 +23,7 @@ from examples.clicks.truth import random_costs, true_effect
 from examples.clicks.versions.alterations import RANDOM_COSTS
 from examples.clicks.world import World
 from serinus.cli.app import app
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.wiring.project import Project, open_project
 
 pytestmark = pytest.mark.slow

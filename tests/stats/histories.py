@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.estimate import Effect, Rule, measure
 from serinus.core.stats.moments import BASE, VALUE, WIDTH, Cell
+from serinus.core.words import Arm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.judge import Judge
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import Cell, Moments
 from serinus.core.stats.reading import Counts, Look
+from serinus.core.words import Arm, Stage
 from tests.stats.histories import Histories, Requests, of_requests
 
 Floats = NDArray[np.float64]

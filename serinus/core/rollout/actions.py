@@ -12,7 +12,7 @@ from serinus.core.rollout.evidence import Evidence, Readiness
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 
 
 @dataclass(frozen=True)

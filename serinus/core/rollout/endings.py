@@ -14,7 +14,7 @@ from serinus.core.rollout.route import Route
 from serinus.core.rollout.rules import deadline, first_shown, ready, route_at, stage_at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Crossing, RolloutState
-from serinus.core.rollout.words import Phase, Stage, Verdict
+from serinus.core.words import Phase, Stage, Verdict
 
 
 @dataclass(frozen=True)

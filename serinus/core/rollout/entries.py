@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from serinus.core.rollout.state import Entry, EntryKind, RolloutState
-from serinus.core.rollout.words import Verdict
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Verdict
 
 
 def told(state: RolloutState, at: float, event: EntryKind, verdict: Verdict, reason: str) -> RolloutState:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from serinus.core.rollout.entries import read
 from serinus.core.rollout.rules import held
 from serinus.core.rollout.state import Boundary, Closed, Crossing, RolloutState
-from serinus.core.rollout.words import Verdict
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Verdict
 
 
 def in_order(readings: Iterable[Reading], after: int) -> tuple[Reading, ...]:

@@ -15,8 +15,8 @@ from serinus.core.rollout.looks import after_promotion, consumed, in_order
 from serinus.core.rollout.rules import deadline, first_harm, first_shown, held, route_at, stage_at, waits_for
 from serinus.core.rollout.spec import Intents, RolloutSpec, kind_of
 from serinus.core.rollout.state import Condition, RolloutState, StepRecord
-from serinus.core.rollout.words import Phase, Verdict
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Phase, Verdict
 
 
 def step(

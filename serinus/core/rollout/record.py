@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from serinus.core.card.operation import Step
 from serinus.core.rollout.spec import Revision, RolloutSpec, kind_of
 from serinus.core.rollout.state import Condition, Entry, RolloutState
-from serinus.core.rollout.words import Phase, Stage, StepKind, distinct
 from serinus.core.stats.reading import Reading, Role
+from serinus.core.words import Phase, Stage, StepKind, distinct
 
 DecidedIn = Literal["shadow", "weight"]
 _ROLES: tuple[Role, ...] = ("goal", "guardrail", "report")

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from serinus.core.assignment import BUCKETS, PER_PERCENT, places
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 
 class RouteMode(StrEnum):

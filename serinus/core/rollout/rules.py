@@ -12,7 +12,7 @@ from serinus.core.card.requirements import Kpi
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.spec import RolloutSpec, judged_in_shadow, kind_of
 from serinus.core.rollout.state import Crossing, RolloutState, StepRecord
-from serinus.core.rollout.words import Stage, StepKind
+from serinus.core.words import Stage, StepKind
 
 
 def stage_at(spec: RolloutSpec, step: int) -> Stage:

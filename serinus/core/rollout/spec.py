@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
-from serinus.core.rollout.words import StepKind
+from serinus.core.words import StepKind
 
 
 class _Part(BaseModel):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
-from serinus.core.rollout.words import Arm, Phase, Stage, StepKind, Verdict
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
 
 Boundary = Literal["harm", "non_inferior", "late_harm"]
 EntryKind = Literal["look", "crossing", "step", "intent", "freeze", "end"]

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.reading import Counts
+from serinus.core.words import Arm
 
 Floats = NDArray[np.float64]
 POINTS = 60

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.boundary import student, threshold
 from serinus.core.stats.moments import BASE, COVARIATE, VALUE, WIDTH, Cell, Moments
+from serinus.core.words import Arm
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from serinus.core.card.operation import Rollout
 from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.counts import CountState
 from serinus.core.stats.estimate import Rule, effect_of, predicted_over_observed
 from serinus.core.stats.moments import BASE, Moments
 from serinus.core.stats.reading import Look, Reading, Role
+from serinus.core.words import Arm, Stage
 
 Kind = Literal["ratio", "calibration", "count"]
 # So many units with a positive value must be seen on the canary, or be expected there by the stable arm's share. Fewer

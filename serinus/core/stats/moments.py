@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

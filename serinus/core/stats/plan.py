@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.errors import DataError
-from serinus.core.rollout.words import Stage
 from serinus.core.stats.boundary import half_width_one_sided
 from serinus.core.stats.counts import mixture_log_e
 from serinus.core.stats.estimate import Rule
 from serinus.core.stats.judge import KpiTest
 from serinus.core.stats.moments import BASE, COVARIATE, VALUE, WIDTH, Moments
+from serinus.core.words import Stage
 
 Floats = NDArray[np.float64]
 Decision = Literal["non_inferior", "harm"]

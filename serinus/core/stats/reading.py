@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.moments import Moments
+from serinus.core.words import Arm, Stage
 
 Role = Literal["goal", "guardrail", "report"]
 

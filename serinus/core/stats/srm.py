@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.moments import Cell
+from serinus.core.words import Arm
 
 Floats = NDArray[np.float64]
 # How firmly the mixture sits around the planned share, in units: 1000 looks for deviations of a few per cent.

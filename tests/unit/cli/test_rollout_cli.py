@@ -16,7 +16,7 @@ from serinus.core.card import Problem
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
-from serinus.core.rollout.words import Phase, Verdict
+from serinus.core.words import Phase, Verdict
 from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker

@@ -15,9 +15,9 @@ from serinus.core.card.requirements import Kpi
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import Boundary, Closed, Crossing, Entry, RolloutState, StepRecord
-from serinus.core.rollout.words import Arm, Phase, Stage, StepKind, Verdict
 from serinus.core.stats.plan import Planned
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
 
 WIDTHS = (60, 80, 120)
 NAMES = ("hits_at_10", "conversion", "cold_start_share", "log_loss", "slow_requests", "revenue_of_hits_capped")

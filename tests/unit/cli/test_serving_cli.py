@@ -19,7 +19,7 @@ from serinus.client import bucket_of
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
 from serinus.core.ports import ModelVersion
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.evidence.collector import CollectorSettings, make_app
 from serinus.evidence.intake import OutcomeNames
 from serinus.evidence.parquet_log import ParquetEventLog

@@ -21,7 +21,7 @@ from serinus.core.assignment import (
     regex_of,
     smaller_arm,
 )
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 
 ALL = tuple(f"{bucket:03d}" for bucket in range(BUCKETS))
 # Seen by gateways: too short, too long, no digits, joined repeats of a header, other scripts' digits.

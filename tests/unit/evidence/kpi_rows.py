@@ -18,7 +18,7 @@ from serinus.core.card.requirements import Kpi
 from serinus.core.events import exposure_id
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
-from serinus.core.rollout.words import Arm, Phase, Stage, StepKind
+from serinus.core.words import Arm, Phase, Stage, StepKind
 from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence

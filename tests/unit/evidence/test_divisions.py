@@ -12,7 +12,7 @@ from kpi_rows import BEGIN, DAY, HOURS, NEW, OLD, row, spec_of, state_at, table_
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.evidence.divisions import By, divided
 
 

@@ -43,11 +43,11 @@ from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.ports import RolloutEvidence
 from serinus.core.rollout.spec import Intents
-from serinus.core.rollout.words import Arm, Phase, Stage
 from serinus.core.stats.judge import Judge
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import WIDTH, Cell, Moments
 from serinus.core.stats.reading import Counts, Look, Reading
+from serinus.core.words import Arm, Phase, Stage
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.source import KpiEvidence

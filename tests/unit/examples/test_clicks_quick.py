@@ -19,7 +19,7 @@ from examples.clicks import quick
 from examples.clicks.__main__ import main
 from examples.clicks.traffic import Counted
 from examples.clicks.truth import Effect
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.wiring.project import open_project
 
 

@@ -17,7 +17,7 @@ from toy import NOON, bundle, reader
 from examples.clicks.quick import EXPECTED, agrees
 from examples.clicks.versions.alterations import RANDOM_COSTS, SLOW_SECONDS, alterations, shuffled
 from serinus.core.events import BucketCheck
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.features.transforms import Matrix
 from serinus.serving.stages import Admitted, LookedUp, Stages
 

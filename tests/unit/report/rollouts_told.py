@@ -10,8 +10,8 @@ from serinus.core.card.requirements import Kpi
 from serinus.core.rollout.record import Counted, RolloutRecord, record_of
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import Closed, Condition, Crossing, Entry, RolloutState, StepRecord
-from serinus.core.rollout.words import Arm, Phase, Stage, StepKind, Verdict
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
 
 START = 1_700_000_000.0
 HITS = Kpi.model_validate(

@@ -12,8 +12,8 @@ from rollouts_told import HITS, START, ended, frozen, looks, never_ready, promot
 
 from serinus.core.rollout.record import Counted, Replayed, RolloutRecord, record_of
 from serinus.core.rollout.route import Route
-from serinus.core.rollout.words import Phase, Stage
 from serinus.core.run import RunRecord, StepRecord
+from serinus.core.words import Phase, Stage
 from serinus.report import render
 from serinus.report.rollout_plots import interval, traffic
 from serinus.report.rollouts import between, clock, duration, headline, limit, percent

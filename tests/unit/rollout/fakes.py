@@ -18,9 +18,9 @@ from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm, Phase, Stage
 from serinus.core.stats.moments import Cell, Moments
 from serinus.core.stats.reading import Look
+from serinus.core.words import Arm, Phase, Stage
 from serinus.rollout.engine import Ports
 from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import ServiceController, Wanted

@@ -15,8 +15,8 @@ from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
-from serinus.core.rollout.words import Arm, Phase, StepKind
 from serinus.core.stats.moments import Cell
+from serinus.core.words import Arm, Phase, StepKind
 from serinus.rollout.engine import Engine, Ports, sample_ratio
 from serinus.rollout.service import Wanted
 

@@ -13,7 +13,7 @@ import re2
 
 from serinus.core.assignment import BUCKETS, hold_back_buckets
 from serinus.core.rollout.route import Route, RouteMode
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from serinus.rollout.http_route import Parent, http_route
 
 SEEDS = (0, 7, 2**63 + 11)

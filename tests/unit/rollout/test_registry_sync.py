@@ -11,7 +11,7 @@ import pytest
 from fakes import ONE, START, THREE, TWO, Registry, World
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.registry_sync import (
     CHECK_SECONDS,
     PATIENCE_SECONDS,

@@ -8,7 +8,7 @@ import pytest
 from fakes import ONE, THREE, TWO, Killed, World, revision
 
 from serinus.core.errors import Conflict
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.registry_sync import ROLLOUT_TAG
 from serinus.rollout.service import ServiceView, Standing, Wanted
 

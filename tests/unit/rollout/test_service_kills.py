@@ -9,7 +9,7 @@ import pytest
 from fakes import ONE, THREE, TWO, Killed, World
 
 from serinus.core.rollout.spec import Intents
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.service import ServiceController, Wanted
 
 

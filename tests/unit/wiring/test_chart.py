@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from serinus.cli.app import app
 from serinus.core.errors import UsageError
 from serinus.core.rollout.route import Route
-from serinus.core.rollout.words import Arm
+from serinus.core.words import Arm
 from serinus.wiring.adapters import deployer
 from serinus.wiring.chart import Shares, chart_values, route_values
 from serinus.wiring.project import open_project

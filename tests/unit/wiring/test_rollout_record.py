@@ -9,9 +9,9 @@ from serinus.core.card import Problem
 from serinus.core.rollout.record import Counted
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
 from serinus.core.run import RunRecord, StepRecord
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.wiring.journal import write_atomically
 from serinus.wiring.rollout_record import rollout_records

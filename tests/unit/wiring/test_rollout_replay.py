@@ -14,7 +14,7 @@ from fakes import ONE, TWO, Arms, World
 
 from serinus.core.errors import Unavailable
 from serinus.core.rollout.evidence import ArmCondition, Readiness
-from serinus.core.rollout.words import Phase
+from serinus.core.words import Phase
 from serinus.rollout.service import ServiceView, Wanted
 from serinus.wiring import rollout_replay
 from serinus.wiring.rollout_replay import Watchers, _started

@@ -15,8 +15,8 @@ from serinus.core.rollout.machine import step
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm, Phase, Stage
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Arm, Phase, Stage
 
 START = 1_700_000_000.0
 DAY = 86_400.0

@@ -33,8 +33,8 @@ from serinus.core.rollout.machine import step
 from serinus.core.rollout.rules import stage_at
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Phase
 
 ENDS = {phase for phase in Phase if phase.ended}
 LEGAL = {

@@ -25,8 +25,8 @@ from rollout_world import (
 
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Phase, Stage
 from serinus.core.stats.reading import Reading
+from serinus.core.words import Phase, Stage
 
 SPEC = spec_of(
     {**SHADOW, "min_units": 60},

@@ -16,7 +16,7 @@ from serinus.core.rollout.actions import EnsureArm, SetRoute
 from serinus.core.rollout.rules import route_at, stage_at
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.rollout.words import Arm, Phase, Stage, Verdict
+from serinus.core.words import Arm, Phase, Stage, Verdict
 
 HALF = {"weight": 50}
 

@@ -28,7 +28,7 @@ from serinus.core.rollout.actions import EnsureArm, RemoveArm, SetRoute
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.route import RouteMode
 from serinus.core.rollout.spec import Intents
-from serinus.core.rollout.words import Arm, Phase, Stage, StepKind, Verdict
+from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
 
 HALF = {"weight": 50}
 BROKEN = ArmCondition(readiness=Readiness.FAILED, since=START, reason="golden rows differ")

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats import srm
 from serinus.core.stats.counts import POINTS, CountState, mixture_log_e
 from serinus.core.stats.moments import Cell
 from serinus.core.stats.reading import Counts
+from serinus.core.words import Arm
 
 COUNTS = st.builds(
     lambda step, worse, bad, canary, stable: Counts(

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from unit_rows import CELLS, Units, made_units, unit_sets
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.boundary import half_width_one_sided, log_e_one_sided, student
 from serinus.core.stats.estimate import Effect, Rule, effect_of, measure, predicted_over_observed
 from serinus.core.stats.moments import Cell, Moments
+from serinus.core.words import Arm
 
 RULES = st.builds(Rule, st.floats(0.5, 1.5), st.sampled_from([1, -1]), st.floats(1e-3, 0.2), st.floats(0.02, 1.0))
 

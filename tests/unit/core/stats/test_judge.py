@@ -11,11 +11,11 @@ from serinus.core.card import Problem
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
-from serinus.core.rollout.words import Arm, Stage
 from serinus.core.stats.judge import Judge, KpiTest
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import Cell, Moments
 from serinus.core.stats.reading import Counts, Look, Reading
+from serinus.core.words import Arm, Stage
 
 SHADOW_THEN_HALF = Rollout(steps=(Step(shadow=1.0), Step(weight=50)), max_duration=timedelta(days=60))
 ONLY_HALF = Rollout(steps=(Step(weight=50),), max_duration=timedelta(days=60))

@@ -12,13 +12,13 @@ from serinus.core.card import Problem
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
-from serinus.core.rollout.words import Stage
 from serinus.core.stats.boundary import half_width_one_sided
 from serinus.core.stats.estimate import Rule
 from serinus.core.stats.judge import KpiTest
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import Moments
 from serinus.core.stats.plan import Baseline, Planned, crossings, plan, requests_needed
+from serinus.core.words import Stage
 
 # Hits among the first ten on the retail problem: notes of the replay give 1,600 visits in the median.
 HITS = Baseline(

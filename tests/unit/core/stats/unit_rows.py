@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serinus.core.rollout.words import Arm
 from serinus.core.stats.moments import WIDTH, Cell, Moments
+from serinus.core.words import Arm
 
 CELLS = tuple(Cell(step, arm) for step in (0, 1) for arm in (Arm.CANARY, Arm.STABLE))
 

@@ -1,0 +1,51 @@
+"""Names of services: what Kubernetes takes is taken, everywhere, and nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serinus.core.errors import UsageError
+from serinus.core.names import ModelRef, ServiceRef
+
+
+def test_a_plain_name_is_in_the_default_namespace() -> None:
+    assert ServiceRef.parse("retail") == ServiceRef("default", "retail")
+    assert (str(ServiceRef.parse("retail")), ServiceRef.parse("retail").shown) == ("default/retail", "retail")
+
+
+def test_another_namespace_is_said_with_a_slash_and_shown() -> None:
+    ref = ServiceRef.parse("shop/retail-b")
+    assert (ref.namespace, ref.name, str(ref), ref.shown) == ("shop", "retail-b", "shop/retail-b", "shop/retail-b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "/", "a/", "/a", "a/b/c", "card_fraud", "Retail", "1st", "-a", "a-", "a.b", "ä", "a b", "..", "../x", "a\n"],
+)
+def test_what_no_object_could_be_called_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no name of a service"):
+        ServiceRef.parse(text)
+
+
+def test_a_name_leaves_room_for_the_hosts_that_kserve_makes_of_both() -> None:
+    assert len(ServiceRef("default", "a" * 32).name) == 32
+    assert len(ServiceRef("ml", "a" * 35).name) == 35
+    for namespace, size in (("default", 33), ("ml", 36), ("n" * 30, 10)):
+        with pytest.raises(UsageError) as refused:
+            ServiceRef(namespace, "a" * size)
+        assert f"at most {size - 1} characters" in refused.value.cause
+    # The longest label: <service>-v<N>-<hash6>-predictor-<namespace>, with versions up to 9999.
+    for namespace in ("default", "ml", "n" * 38):
+        longest = "a" * min(35, 39 - len(namespace))
+        assert len(f"{longest}-v9999-abcdef-predictor-{namespace}") <= 63
+
+
+@given(st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True))
+def test_what_is_written_is_read_back(name: str) -> None:
+    ref = ServiceRef("some-space", name)
+    assert ServiceRef.parse(str(ref)) == ref
+    assert ServiceRef.parse(ref.shown) == ref
+
+
+def test_a_version_reads_as_one_says_it() -> None:
+    assert str(ModelRef("retail", 3)) == "retail version 3"
