@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
-from serinus.evidence.disk import Disk
 from serinus.evidence.log import Damage, Segment
 from serinus.evidence.rows import SCHEMAS, conformed, table_of
+from serinus.files import DISK, Disk
 
 _INPUTS = b"serinus.inputs"
 _SUFFIX = ".parquet"
@@ -35,9 +35,9 @@ class ParquetEventLog:
     """`EventLog` below `folder`; several processes may append to one folder."""
 
     def __init__(
-        self, folder: Path, *, writer: str = "", disk: Disk | None = None, now: Callable[[], float] = time.time
+        self, folder: Path, *, writer: str = "", disk: Disk = DISK, now: Callable[[], float] = time.time
     ) -> None:
-        self._folder, self._disk, self._now = folder, disk or Disk(), now
+        self._folder, self._disk, self._now = folder, disk, now
         self._token, self._count = f"{writer or 'log'}-{uuid.uuid4().hex[:8]}", count()
         self._known: dict[tuple[Stream, str], Segment] = {}
         for stream in Stream:
@@ -95,8 +95,7 @@ class ParquetEventLog:
         """Keeps what came for a stream and is no row of it; `damage` counts it. Raises `Unavailable`."""
         torn = self._folder / "torn"
         with self._refusing(stream):
-            self._disk.folder(torn)
-            self._disk.publish(torn / f"{stream.value}-{name}", data)
+            self._disk.replace(torn / f"{stream.value}-{name}", data)
 
     def _age(self, path: Path) -> float:
         """Seconds since it was written; of one that has its name by now, none: its writer lives."""
@@ -138,7 +137,7 @@ class ParquetEventLog:
         compression = "zstd" if labelled.nbytes > _SMALL else "none"
         pq.write_table(labelled, sink, compression=compression, use_dictionary=names)
         with self._refusing(stream):
-            self._disk.publish(self._path(stream, name), sink.getvalue().to_pybytes())
+            self._disk.replace(self._path(stream, name), sink.getvalue().to_pybytes())
         return Segment(stream, name, len(table), inputs)
 
     @contextmanager

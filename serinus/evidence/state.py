@@ -6,10 +6,7 @@ run, and are deleted by the next.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serinus.core.errors import Conflict, DataError
-from serinus.evidence.disk import Disk
+from serinus.files import DISK, Disk, LockFile, Taken
 
-_DISK = Disk()
-_POLL_SECONDS = 0.02
 _STATE, _LOCK = "state.json", ".lock"
 _PART_ROWS = 50_000
 
@@ -100,33 +95,21 @@ class State(BaseModel):
 class StateFolder:
     """The folder of a reduction. Another one under way is waited for, `patience` seconds at most."""
 
-    def __init__(self, folder: Path, *, patience: float = 20.0) -> None:
-        self.folder, self._patience = folder, patience
+    def __init__(self, folder: Path, *, patience: float = 20.0, disk: Disk = DISK) -> None:
+        self.folder, self._patience, self._disk = folder, patience, disk
 
     @contextmanager
     def alone(self) -> Iterator[State]:
         """The state, while no other process reduces. Raises `Conflict` when one does."""
-        _DISK.folder(self.folder)
-        handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self._lock(handle)
+        with LockFile(self.folder / _LOCK, disk=self._disk) as lock:
+            try:
+                # `serinus kpis` beside a running controller is no reason for either to fail.
+                lock.take(patience=self._patience)
+            except Taken as fault:
+                raise Conflict(f"another process reduces {self.folder}", hint="wait until it ends") from fault
             state = self.load()
             self._tidy(state)
             yield state
-        finally:
-            os.close(handle)
-
-    def _lock(self, handle: int) -> None:
-        """`serinus kpis` beside a running controller is no reason for either to fail."""
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as fault:
-                if time.monotonic() >= deadline:
-                    raise Conflict(f"another process reduces {self.folder}", hint="wait until it ends") from fault
-            time.sleep(_POLL_SECONDS)
 
     def load(self) -> State:
         """The state last saved; an empty one at first. Raises `DataError` for one of another release."""
@@ -142,12 +125,13 @@ class StateFolder:
 
     def save(self, state: State) -> None:
         """Makes the files that the state names the truth; all of them are on disk by then."""
-        self._write(_STATE, lambda path: path.write_text(state.model_dump_json(), encoding="utf-8"))
+        self._disk.replace(self.folder / _STATE, state.model_dump_json())
         self._tidy(state)
 
     def put(self, name: str, table: pa.Table) -> str:
         """Writes a table that a state to come will name."""
-        self._write(name, lambda path: pq.write_table(table, path, compression="zstd"))
+        with self._disk.replacing(self.folder / name) as fresh:
+            pq.write_table(table, fresh, compression="zstd")
         return name
 
     def get(self, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -162,26 +146,21 @@ class StateFolder:
 
     def growing(self, name: str, empty: pa.Table) -> Growing:
         """A table that is put part by part; `empty` has its columns."""
-        return Growing(self.folder, name, empty)
-
-    def _write(self, name: str, write: Callable[[Path], object]) -> None:
-        fresh = self.folder / f".{name}"
-        write(fresh)
-        _publish(fresh, self.folder / name)
+        return Growing(self.folder, name, empty, self._disk)
 
     def _tidy(self, state: State) -> None:
         held = (state.open_file, state.waiting_file, state.scores_file)
         named = {_STATE, _LOCK, *held, *(one.name for one in state.kpi_files)}
         for path in self.folder.iterdir():
             if path.name not in named:
-                path.unlink(missing_ok=True)
+                self._disk.unlink(path)
 
 
 class Growing:
     """A table on its way to the disk: holds no more than a part of it. Never closed, it is a left-over."""
 
-    def __init__(self, folder: Path, name: str, empty: pa.Table) -> None:
-        self._path, self._fresh, self._empty = folder / name, folder / f".{name}", empty
+    def __init__(self, folder: Path, name: str, empty: pa.Table, disk: Disk) -> None:
+        self._path, self._fresh, self._empty, self._disk = folder / name, folder / f".{name}", empty, disk
         self._parts: list[pa.Table] = []
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
@@ -198,7 +177,7 @@ class Growing:
         self._flush()
         if self._writer is not None:
             self._writer.close()
-        _publish(self._fresh, self._path)
+        self._disk.place(self._fresh, self._path)
         return self._path.name
 
     def _flush(self) -> None:
@@ -208,10 +187,3 @@ class Growing:
         if self._parts:
             self._writer.write_table(table)
         self._parts = []
-
-
-def _publish(fresh: Path, target: Path) -> None:
-    """A written file under its name, both on disk."""
-    _DISK.sync(fresh)
-    _DISK.rename(fresh, target)
-    _DISK.sync(target.parent)

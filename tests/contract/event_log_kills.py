@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas  # noqa: F401 - pyarrow imports it with its first array: once here, not in every fork
 
 from serinus.core.events import Outcome, Stream
-from serinus.evidence.disk import Disk
 from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.files import Disk
 
 MODES = ("before", "after", "half")
 LATER = 1e12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import subprocess
@@ -20,11 +19,11 @@ import redis
 
 from serinus.core.errors import NotFound, Unavailable
 from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
-from serinus.evidence.disk import Disk
 from serinus.evidence.log import EventLog
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_log import RedisEventLog
 from serinus.evidence.redis_streams import DURABLE
+from tests.disks import FullDisk
 from tests.servers import MEMORY, RedisServer, redis_server
 
 MakeLog = Callable[[], EventLog]
@@ -151,18 +150,6 @@ def test_many_writers_lose_nothing(make_log: MakeLog) -> None:
         thread.join()
     assert len(rows(make_log(), Stream.OUTCOMES)) == 80
     assert set(by_id(make_log(), Stream.OUTCOMES)) == {f"o{number}" for number in range(80)}
-
-
-class FullDisk(Disk):
-    """No space left while `full`."""
-
-    full = True
-
-    def write(self, path: Path, data: bytes) -> None:
-        if self.full:
-            super().write(path, data[:10])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        super().write(path, data)
 
 
 def test_a_full_disk_refuses_the_whole_batch_and_the_next_one_goes_on(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,11 @@ from memory_log import exposure, outcome, scores
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
 from serinus.evidence.collector import make_app
-from serinus.evidence.disk import Disk
 from serinus.evidence.drain import Drain, DrainSettings
 from serinus.evidence.entries import Entry, encoded
 from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.files import DISK, Disk
+from tests.disks import FullDisk
 
 E, S, O = Stream.EXPOSURES, Stream.SCORES, Stream.OUTCOMES  # noqa: E741
 PAGE = 4
@@ -60,7 +60,7 @@ class Source:
 class Log(ParquetEventLog):
     """Remembers in which order segments came."""
 
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
         super().__init__(folder, disk=disk)
         self.order: list[tuple[Stream, list[str]]] = []
 
@@ -132,20 +132,9 @@ def test_what_comes_during_a_round_finds_its_scores_too(source: Source, log: Log
     assert (ids(log, S), ids(log, E)) == (["r0@toy-v1", "r1@toy-v1"],) * 2
 
 
-class Full(Disk):
-    """No space left while `full`."""
-
-    full = True
-
-    def write(self, path: Path, data: bytes) -> None:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        super().write(path, data)
-
-
 @pytest.mark.parametrize("readable", [True, False])
 def test_a_full_disk_trims_nothing(source: Source, tmp_path: Path, readable: bool) -> None:
-    disk = Full()
+    disk = FullDisk()
     log = Log(tmp_path, disk)
     source.add(O, outcome("o"))
     if not readable:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +15,8 @@ from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.state import StateFolder
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-class Operations:
-    """Counts renames, syncs and deletions of files; the one with number `kill_at` is the last, done or not."""
-
-    def __init__(self, kill_at: int, after: bool) -> None:
-        self.count, self._kill_at, self._after = 0, kill_at, after
-
-    def wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, counted."""
-
-        def call(*args: Any, **options: Any) -> Any:
-            mine, self.count = self.count == self._kill_at, self.count + 1
-            if mine and not self._after:
-                raise Killed
-            result = real(*args, **options)
-            if mine:
-                raise Killed
-            return result
-
-        return call
-
-
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch, operations: Operations) -> Iterator[None]:
-    """Every change of a file's name, every deletion, and every wait for the disk is an operation."""
-    with monkeypatch.context() as patched:
-        for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "fsync")):
-            patched.setattr(owner, name, operations.wrapped(getattr(owner, name)))
-        yield
+from serinus.files import DISK, Disk
+from tests.disks import Killed, KillingDisk
 
 
 class Service:
@@ -66,10 +31,10 @@ class Service:
             log.append(Stream.EXPOSURES, [exposure(name, at=START + number * DAY, sequence=number)])
             log.append(Stream.OUTCOMES, [outcome(f"o{number}", name, "b", as_of=START + number * DAY)])
 
-    def reducer(self) -> KpiReducer:
+    def reducer(self, disk: Disk = DISK) -> KpiReducer:
         """Of a new process."""
-        log = ParquetEventLog(self._folder / "log")
-        return KpiReducer(log, StateFolder(self._folder / "reduced"), self._plan, compaction(log, 3))
+        log = ParquetEventLog(self._folder / "log", disk=disk)
+        return KpiReducer(log, StateFolder(self._folder / "reduced", disk=disk), self._plan, compaction(log, 3))
 
     def reduce(self) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """What is found at last: KPI rows without the time at which they were closed, and counters."""
@@ -79,18 +44,15 @@ class Service:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_killed_at_any_operation_the_next_run_ends_the_same(
-    tmp_path: Path, retail_card: Problem, monkeypatch: pytest.MonkeyPatch, after: bool
-) -> None:
+def test_killed_at_any_operation_the_next_run_ends_the_same(tmp_path: Path, retail_card: Problem, after: bool) -> None:
     expected = Service(tmp_path / "whole", retail_card).reduce()
     assert len(expected[0]) == 12  # four requests in three windows
     assert expected[1]["duplicates"] == 0
     number = 0
     while True:
-        service, operations = Service(tmp_path / f"{number}", retail_card), Operations(number, after)
+        service = Service(tmp_path / f"{number}", retail_card)
         try:
-            with counted(monkeypatch, operations):
-                service.reducer().reduce(START + 2 * DAY)
+            service.reducer(KillingDisk(number, after)).reduce(START + 2 * DAY)
             survived = True
         except Killed:
             survived = False
