@@ -33,7 +33,7 @@ def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) 
     job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp has no types
-        name=f"{card.name.replace('_', '-')}-training", description=card.title
+        name=f"{card.name}-training", description=card.title
     )
     def pipeline(problem: str = card.name, register: str = REGISTER, definition: str = "") -> None:
         last = small(release.report(problem=problem, job=job), "report")

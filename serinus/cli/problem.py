@@ -12,6 +12,7 @@ from serinus.cli.output import command, out, show_json
 from serinus.core.card import Kind
 from serinus.core.card.steps import four_steps, not_used_yet
 from serinus.core.errors import Conflict, UsageError
+from serinus.core.names import feast_project, problem_faults
 from serinus.wiring.project import open_project
 
 app = typer.Typer(no_args_is_help=True)
@@ -67,21 +68,20 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Writes a commented skeleton of a problem that passes the check."""
-    if not name.replace("_", "").isalnum() or not name[0].isalpha() or name != name.lower():
-        raise UsageError(
-            f"{name} cannot name a problem", hint="lower-case letters, digits and underscores; a letter first"
-        )
+    faults = "; ".join(problem_faults(name))
+    if faults:
+        raise UsageError(f"{name} cannot name a problem", cause=faults, hint="its usual service has the same name")
     project = open_project()
     folder = project.problem_folder(name)
     if folder.exists():
         raise Conflict(f"{folder} exists already", hint="choose another name, or edit what is there")
     places = {file: folder / file for file in _FILES}
-    repo = project.feature_repo / f"{name}.py"
+    repo = project.declarations(name)
     places |= {} if repo.exists() else {"feature_repo.py": repo}
     for file, place in places.items():
         text = resources.files("serinus.cli").joinpath("skeleton", kind, f"{file}.txt").read_text(encoding="utf-8")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text.replace("__NAME__", name), encoding="utf-8")
+        place.write_text(text.replace("__NAME__", name).replace("__WORD__", feast_project(name)), encoding="utf-8")
     written = [str(place.relative_to(project.root)) for place in places.values()]
     if as_json:
         show_json({"problem": name, "files": written})

@@ -71,6 +71,26 @@ def service_faults(name: str, namespace: str = DEFAULT_NAMESPACE) -> Iterator[st
         yield f"a name has at most {most} characters in namespace {namespace}, not {len(name)}"
 
 
+def problem_faults(name: str) -> Iterator[str]:
+    """Why no problem can have this name: its usual service, in the namespace `default`, has the same."""
+    faults, better = list(service_faults(name)), name.lower().replace("_", "-")
+    yield from faults
+    if faults and not list(service_faults(better)):
+        yield f"{better} would do"
+
+
+def feast_project(problem: str) -> str:
+    """What a problem is called where Feast and Python take word characters only: its Feast project and the module of
+    its declarations. No two problems share one, for no name of a problem has an underscore.
+    """
+    return problem.replace("-", "_")
+
+
+def problem_of(project: str) -> str:
+    """The problem of a Feast project: the inverse of `feast_project`."""
+    return project.replace("_", "-")
+
+
 def namespace_faults(namespace: str) -> Iterator[str]:
     """Why there can be no namespace of this name; nothing when there can."""
     if not _NAMESPACE.fullmatch(namespace):

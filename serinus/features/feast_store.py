@@ -29,6 +29,7 @@ import yaml
 
 from serinus.core.card import Problem
 from serinus.core.errors import DataError, NotFound, UsageError
+from serinus.core.names import feast_project
 from serinus.features.clock import lookup_time
 from serinus.features.historical import HistoricalFeatures
 from serinus.features.keys import KEY_TYPES, TEXT, key_of, require_keys
@@ -100,6 +101,11 @@ class FeastProject:
     definitions: ModuleType
     home: Path
 
+    @property
+    def project(self) -> str:
+        """The name that Feast knows it by."""
+        return feast_project(self.name)
+
 
 class FeastStore:
     """See the module."""
@@ -154,7 +160,7 @@ class FeastStore:
                 hint=f"`serinus features build {self._project.name}` registers it",
             ) from fault
         views = [self._view_info(projection) for projection in service.feature_view_projections]
-        return ServiceInfo(project=self._project.name, name=name, views=tuple(sorted(views, key=lambda v: v.name)))
+        return ServiceInfo(project=self._project.project, name=name, views=tuple(sorted(views, key=lambda v: v.name)))
 
     def historical_source(self, card: Problem) -> HistoricalFeatures:
         """Point-in-time lookups of the card's feature service."""
@@ -172,7 +178,7 @@ class FeastStore:
         with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target.parent) as scratch:
             fresh = Path(scratch) / target.name
             self.write_snapshot(as_of, fresh)
-            found = counts(fresh, self._project.name)
+            found = counts(fresh, self._project.project)
             fresh.replace(target)
         self._feast = _open(self._config)  # its connection still held the file that was replaced
         return found
@@ -227,7 +233,7 @@ class FeastStore:
         for one in self._declared():
             if isinstance(one, FeatureView) and one.name == name:
                 return one
-        raise NotFound(f"view {name} is not declared", hint=f"declare it in feature_repo/{self._project.name}.py")
+        raise NotFound(f"view {name} is not declared", hint=f"declare it in feature_repo/{self._project.project}.py")
 
     def _key_types(self, view: FeatureView) -> dict[str, str]:
         """By join key, as its entity declares it: a view's own columns are complete only once it was applied."""
@@ -286,6 +292,7 @@ def _read(project: FeastProject) -> dict[str, Any]:
             raise ValueError(f"entity_key_serialization_version must be {_SERIALIZATION}")
         # Only our store's choice of the latest row breaks ties as retrieval does; Feast's own sort is not stable.
         materialization = {"online_write_batch_size": _WRITE_BATCH} | document.get("materialization", {})
+        document |= {"project": project.project}  # a problem is one Feast project, whatever the file calls it
         return document | {"materialization": materialization | {"pull_latest_features": True}}
     except (OSError, KeyError, ValueError, TypeError, yaml.YAMLError) as fault:
         raise _unreadable(project, fault) from fault

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from serinus.core.errors import Unavailable
+from serinus.core.names import problem_of
 from serinus.features.batch import Column, Ragged, Side
 from serinus.features.clock import lookup_time
 from serinus.features.fitting import fitted
@@ -138,7 +139,7 @@ class SqliteStore:
             raise Unavailable(
                 f"no online store of {self._project} yet" if missing else f"{self._path} cannot be read",
                 cause=f"{self._path} does not exist" if missing else str(fault),
-                hint=f"`serinus features materialize {self._project}` makes it",
+                hint=f"`serinus features materialize {problem_of(self._project)}` makes it",
             ) from fault
 
     def _connection(self) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from serinus.core.errors import UsageError
+from serinus.core.names import feast_project
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
 from serinus.features.snapshots import Earlier, FeatureClock, Loader, SqliteLoader, fingerprint
 from serinus.model.store import FolderBundleStore
@@ -53,7 +54,7 @@ def feature_store(project: Project, problem: str) -> FeastStore:
     from serinus.features.feast_store import FeastProject, FeastStore
 
     repo = project.feature_repo
-    definitions = load_module(repo / f"{problem}.py")
+    definitions = load_module(project.declarations(problem))
     return FeastStore(FeastProject(problem, repo / "feature_store.yaml", definitions, project.home))
 
 
@@ -62,7 +63,7 @@ def feature_clock(project: Project, problem: str, online: str = "") -> FeatureCl
     address = online or online_address(project, problem)
     repo = project.feature_repo
     sources = (project.home / "features" / problem).glob("*.parquet")
-    mark = fingerprint([repo / "feature_store.yaml", repo / f"{problem}.py"], sources)
+    mark = fingerprint([repo / "feature_store.yaml", project.declarations(problem)], sources)
     folder = project.home / "feast" / problem / "snapshots"
 
     # Loaded once for all days that are made, and only then: Feast takes a second.
@@ -71,14 +72,14 @@ def feature_clock(project: Project, problem: str, online: str = "") -> FeatureCl
     def make(as_of: datetime, path: Path, earlier: Earlier | None) -> None:
         store().write_snapshot(as_of, path, earlier)
 
-    return FeatureClock(folder, mark, make, _loader(address, problem))
+    return FeatureClock(folder, mark, make, _loader(address, feast_project(problem)))
 
 
-def _loader(address: str, problem: str) -> Loader:
+def _loader(address: str, feast: str) -> Loader:
     if "://" in address:
         from serinus.features.redis_store import RedisLoader
 
-        return RedisLoader(address, problem)
+        return RedisLoader(address, feast)
     return SqliteLoader(Path(address))
 
 

@@ -22,7 +22,8 @@ def definition(project: Project, problem: LoadedProblem) -> str:
         for path in problem.folder.rglob("*")
         if path.suffix in _SUFFIXES and not _made(path.relative_to(problem.folder).parts)
     }
-    found[f"feature_repo/{problem.card.name}.py"] = project.feature_repo / f"{problem.card.name}.py"
+    declarations = project.declarations(problem.card.name)
+    found[f"feature_repo/{declarations.name}"] = declarations
     hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items() if path.is_file()}
     return " ".join(f"{name}:{hashes[name][:_LENGTH]}" for name in sorted(hashes))
 

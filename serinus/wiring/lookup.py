@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from serinus.core.errors import UsageError
+from serinus.core.names import feast_project
 from serinus.features.batch import Column, Ragged
 from serinus.features.keys import IdKinds, fault_of
 from serinus.features.online import Lookup, OnlineReader, RawStore, SqliteStore
@@ -75,7 +76,8 @@ def look_up(project: Project, asked: Asked) -> list[Found]:
     service = feature_store(project, asked.problem).service_description(card.data.feature_service)
     kinds = IdKinds.of(service.model_dump(), card.framing.entity, "", card.framing.item)
     _require_ids(kinds, asked)
-    reader = OnlineReader(_store(asked.online or online_address(project, asked.problem), asked.problem), service)
+    address = asked.online or online_address(project, asked.problem)
+    reader = OnlineReader(_store(address, feast_project(asked.problem)), service)
     moment = asked.as_of or card.data.snapshot_time
     found = _rows(card.framing.entity, reader.read(card.framing.entity, [asked.entity], moment), service)
     if card.framing.item and asked.items:
@@ -91,12 +93,12 @@ def _require_ids(kinds: IdKinds, asked: Asked) -> None:
             raise UsageError(f"{given!r} is no id to look up", cause=fault, hint=hint)
 
 
-def _store(address: str, problem: str) -> RawStore:
+def _store(address: str, feast: str) -> RawStore:
     if "://" in address:
         from serinus.features.redis_store import RedisStore
 
-        return RedisStore(address, problem, timeout=PATIENCE_SECONDS)
-    return SqliteStore(Path(address), problem)
+        return RedisStore(address, feast, timeout=PATIENCE_SECONDS)
+    return SqliteStore(Path(address), feast)
 
 
 def _rows(kind: str, lookup: Lookup, service: ServiceInfo) -> list[Found]:

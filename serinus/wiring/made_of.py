@@ -136,7 +136,7 @@ def _files(project: Project, problem: LoadedProblem, kinds: tuple[str, ...]) -> 
     if CONTRACT in kinds:
         found.append(problem.folder / problem.card.data.contract)
     if REPO in kinds:
-        found += [project.feature_repo / f"{problem.card.name}.py", project.feature_repo / "feature_store.yaml"]
+        found += [project.declarations(problem.card.name), project.feature_repo / "feature_store.yaml"]
     for path in found:
         if path.is_file():
             yield path.relative_to(project.root).as_posix(), path

@@ -125,17 +125,21 @@ def _declarations(project: Project, name: str, found: Checked) -> ModuleType | N
 
     repo = project.feature_repo
     config, module = repo / "feature_store.yaml", None
-    with found.of(f"{project.layout.feature_repo}/{name}.py"):
-        module = load_module(repo / f"{name}.py")
+    with found.of(_declared_in(project, name)):
+        module = load_module(project.declarations(name))
     with found.of(f"{project.layout.feature_repo}/feature_store.yaml"), tempfile.TemporaryDirectory() as home:
         check_config(FeastProject(name, config, module or ModuleType(name), Path(home)))
     return module
 
 
+def _declared_in(project: Project, name: str) -> str:
+    return f"{project.layout.feature_repo}/{project.declarations(name).name}"
+
+
 def _service(found: Checked, project: Project, card: Problem, definitions: ModuleType) -> ServiceInfo | None:
     from serinus.features.declared import declared_service, services
 
-    where = f"{project.layout.feature_repo}/{card.name}.py"
+    where = _declared_in(project, card.name)
     service = declared_service(definitions, card.data.feature_service)
     if service is None:
         declared = ", ".join(services(definitions)) or "none"

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
+from serinus.core.names import feast_project
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
 from serinus.wiring.problem_code import MARKER, problem_fault
 
@@ -107,6 +108,10 @@ class Project:
     def feature_repo(self) -> Path:
         """Folder of the Feast declarations."""
         return self.root / self.layout.feature_repo
+
+    def declarations(self, problem: str) -> Path:
+        """The module that declares a problem's features, existing or not."""
+        return self.feature_repo / f"{feast_project(problem)}.py"
 
     def problem_names(self) -> list[str]:
         """Problems of this project, sorted."""

@@ -6,25 +6,33 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from serinus.core.card.base import CardPart, Name
+from serinus.core.card.base import CardPart
 from serinus.core.card.data import Data
 from serinus.core.card.framing import Framing, Kind
 from serinus.core.card.metrics import metric_faults
 from serinus.core.card.operation import Operation
 from serinus.core.card.requirements import Requirements
 from serinus.core.errors import CardError, UsageError
+from serinus.core.names import problem_faults
 
 CHOSEN = "chosen"
 _FIELD = re.compile(r"[a-z_.\[\]0-9]+: ")
 _RANKING_ONLY = {"ctr", "hits_at_k", "top_1", "any_hit_at_k"}
 
 
-class Problem(CardPart):
-    """One use case, from its goal to its retraining policy."""
+def _nameable(name: str) -> str:
+    faults = "; ".join(problem_faults(name))
+    if faults:
+        raise ValueError(faults)
+    return name
 
-    name: Name
+
+class Problem(CardPart):
+    """One use case, from its goal to its retraining policy. Its name is that of its model and of its usual service."""
+
+    name: Annotated[str, AfterValidator(_nameable)]
     title: Annotated[str, Field(min_length=3)]
     requirements: Requirements
     framing: Framing

@@ -38,28 +38,28 @@ def test_a_faulty_card_ends_with_2_and_names_the_field(renewal_project: Path) ->
 
 @pytest.mark.parametrize("kind", ["scoring", "ranking"])
 def test_a_new_problem_passes_the_check(renewal_project: Path, kind: str) -> None:
-    made = run("problem", "new", "churn_2", "--kind", kind, "--json")
+    made = run("problem", "new", "churn-2", "--kind", kind, "--json")
     assert made.exit_code == 0, made.output
     files = json.loads(made.stdout)["files"]
-    assert "problems/churn_2/problem.yaml" in files
+    assert "problems/churn-2/problem.yaml" in files
     assert "feature_repo/churn_2.py" in files
-    assert "#" in (renewal_project / "problems/churn_2/problem.yaml").read_text()
-    assert run("problem", "check", "churn_2").exit_code == 0
-    loaded = open_project().problem("churn_2")
+    assert "#" in (renewal_project / "problems/churn-2/problem.yaml").read_text()
+    assert run("problem", "check", "churn-2").exit_code == 0
+    loaded = open_project().problem("churn-2")
     assert len(loaded.code.inputs) == 6
     assert loaded.card.framing.kind == kind
 
 
 def test_a_new_problem_is_one_of_scoring_when_nothing_is_said(renewal_project: Path) -> None:
-    assert run("problem", "new", "churn_2").exit_code == 0
-    assert open_project().problem("churn_2").card.framing.kind == "scoring"
+    assert run("problem", "new", "churn-2").exit_code == 0
+    assert open_project().problem("churn-2").card.framing.kind == "scoring"
 
 
 def test_an_unknown_kind_ends_with_2_and_names_those_that_there_are(renewal_project: Path) -> None:
-    found = run("problem", "new", "churn_2", "--kind", "sorting")
+    found = run("problem", "new", "churn-2", "--kind", "sorting")
     assert found.exit_code == 2
     assert "scoring" in found.stderr
-    assert not (renewal_project / "problems/churn_2").exists()
+    assert not (renewal_project / "problems/churn-2").exists()
 
 
 def test_a_new_problem_overwrites_nothing(renewal_project: Path) -> None:
@@ -68,11 +68,27 @@ def test_a_new_problem_overwrites_nothing(renewal_project: Path) -> None:
     assert "exists already" in found.stderr
 
 
-@pytest.mark.parametrize("name", ["Upper", "with-dash", "1st", "a b", "../up"])
+@pytest.mark.parametrize("name", ["Upper", "with_underscore", "1st", "a b", "../up", "a-", "a" * 33])
 def test_a_name_that_cannot_be_one_is_refused(renewal_project: Path, name: str) -> None:
     found = run("problem", "new", name)
     assert found.exit_code == 2
-    assert not list(renewal_project.glob(f"problems/{name}"))
+    assert [path.name for path in renewal_project.glob("problems/*")] == ["renewal"]
+    assert [path.name for path in renewal_project.glob("feature_repo/*.py")] == ["renewal.py"]
+
+
+def test_a_name_that_would_do_is_told(renewal_project: Path) -> None:
+    assert "card-fraud would do" in run("problem", "new", "card_fraud").stderr
+
+
+def test_a_card_whose_name_no_object_could_have_is_told_by_its_field(renewal_project: Path) -> None:
+    """Kubernetes' rules bind from the card on: what cannot be deployed there is not trained either."""
+    (renewal_project / "problems/renewal").rename(renewal_project / "problems/card_fraud")
+    card = renewal_project / "problems/card_fraud/problem.yaml"
+    card.write_text(card.read_text().replace("name: renewal", "name: card_fraud", 1))
+    found = run("problem", "check", "card_fraud")
+    assert found.exit_code == 2
+    assert "name: a name is lower-case letters, digits and hyphens" in found.stderr
+    assert "card-fraud would do" in found.stderr.replace("\n", " ")
 
 
 def test_an_unknown_problem_ends_with_4(renewal_project: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.core.errors import UsageError
-from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.names import ModelRef, ServiceRef, feast_project, problem_faults, problem_of
 
 
 def test_a_plain_name_is_in_the_default_namespace() -> None:
@@ -49,3 +49,11 @@ def test_what_is_written_is_read_back(name: str) -> None:
 
 def test_a_version_reads_as_one_says_it() -> None:
     assert str(ModelRef("retail", 3)) == "retail version 3"
+
+
+@given(st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True))
+def test_a_problem_is_named_like_its_service_and_in_feast_by_a_name_of_its_own(name: str) -> None:
+    assert not list(problem_faults(name))
+    assert ServiceRef.parse(name).name == name
+    assert problem_of(feast_project(name)) == name
+    assert feast_project(name).isidentifier()

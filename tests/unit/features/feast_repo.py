@@ -40,7 +40,7 @@ def definitions(ttl: timedelta) -> ModuleType:
     return module
 
 
-def make_store(folder: Path, ttl: timedelta = timedelta(days=3)) -> FeastStore:
+def make_store(folder: Path, ttl: timedelta = timedelta(days=3), problem: str = "toy") -> FeastStore:
     """A store whose home is `folder`, with nothing in it yet."""
     config = folder / "feature_store.yaml"
     document = {
@@ -56,7 +56,7 @@ def make_store(folder: Path, ttl: timedelta = timedelta(days=3)) -> FeastStore:
         "entity_key_serialization_version": 3,
     }
     config.write_text(yaml.safe_dump(document))
-    return FeastStore(FeastProject("toy", config, definitions(ttl), folder))
+    return FeastStore(FeastProject(problem, config, definitions(ttl), folder))
 
 
 def row(key: str, value: object, day: int, number: int, **changes: object) -> dict[str, object]:

@@ -66,6 +66,19 @@ def test_an_older_time_after_a_newer_one_serves_the_older_rows(store: FeastStore
     assert found.side.columns["users:i32"][0] == 1.0
 
 
+def test_a_problem_with_a_hyphen_is_stored_and_read_under_the_name_that_feast_takes(tmp_path: Path) -> None:
+    """Feast takes word characters only, and a problem has none but letters, digits and hyphens."""
+    store = make_store(tmp_path, problem="card-fraud")
+    store.write_source("users", pd.DataFrame([row("user", 1, 1, 1)]))
+    store.write_source("things", pd.DataFrame([row("thing", "a", 1, 1)]))
+    store.apply()
+    assert store.materialize(NOON) == {"things": 1, "users": 1}
+    service = store.service_description("toy_service")
+    assert service.project == "card_fraud"
+    found = OnlineReader(SqliteStore(store.online_path, "card_fraud"), service).read("user", ["1"], NOON)
+    assert found.status["users"] == ("found",)
+
+
 def test_a_late_row_does_not_replace_a_newer_one(store: FeastStore) -> None:
     store.materialize(NOON)
     late = pd.DataFrame([row("user", 1, 5, 2), row("user", 1, 3, 9)])
