@@ -38,7 +38,6 @@ from serinus.serving.metrics import ServingMetrics
 from serinus.serving.plane import DataPlane
 from serinus.serving.recorder import Identity
 from serinus.serving.request import Caller, Instance
-from serinus.wiring.journal import write_atomically
 
 BEGINS = 1_800_000_000.0
 SALT = "5a17"
@@ -173,7 +172,7 @@ class InProcess:
         self.reducer = KpiReducer(log, StateFolder(folder / "reduced"), plan)
         covariates = trained.card.requirements.covariates
         evidence = KpiEvidence(self.reducer, plan, covariates, now=self.clock)
-        self.store = LocalRollouts(folder / "rollouts", write_atomically)
+        self.store = LocalRollouts(folder / "rollouts")
         ports = Ports(self.arms, self.table, evidence, self.store)
         self.engine = Engine(ports, self.clock)
         self._driver = Driver(world, self._ask, self._report, self.clock)

@@ -30,11 +30,12 @@ from serinus.core.rollout.record import Counted as Told
 from serinus.core.rollout.record import RolloutRecord
 from serinus.core.run import StepRecord
 from serinus.core.words import Phase
+from serinus.files import DISK
 from serinus.report import write
 from serinus.rollout.service import ServiceView
 from serinus.wiring.demo_servers import collecting
 from serinus.wiring.evidence import reducer
-from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.journal import Journal
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.rollout_start import want
@@ -229,7 +230,7 @@ def _told(quick: Quick, records: Sequence[RolloutRecord]) -> int:
     write(quick.journal.read(), quick.folder / "report.html", card)
     elapsed = round(time.time() - quick.started, 1)
     document = {"elapsed_s": elapsed, "versions": rows}
-    write_atomically(quick.folder / "summary.json", json.dumps(document, indent=1) + "\n")
+    DISK.replace(quick.folder / "summary.json", json.dumps(document, indent=1) + "\n")
     _say(f"\n{'version':<16}{'true effect':>12}  {'measured':<28}{'users':>7}  verdict")
     for row in rows:
         measured = f"{_per_cent(row['estimate'])} ({_per_cent(row['low'])} to {_per_cent(row['high'])})"

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from serinus.core.errors import NotFound
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.spec import Revision
+from serinus.files import DISK
 
 # The command that serves a revision on a port.
 Launch = Callable[[Revision, int], Sequence[str]]
@@ -58,7 +59,7 @@ class LocalArms:
         host: str = "127.0.0.1",
         made_of: str = "",
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        DISK.folder(folder)
         self._made_of = made_of
         self._folder, self._service, self._launch, self._now, self._host = folder, service, launch, now, host
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,7 +127,7 @@ class LocalArms:
     def remove(self, revision: Revision) -> None:
         """See `Arms`."""
         self.stop(revision.name)
-        (self._folder / f"{revision.name}.json").unlink(missing_ok=True)
+        DISK.remove(self._folder / f"{revision.name}.json")
 
     def stop(self, name: str) -> None:
         """Ends the process of a revision by its name; its requests in flight are answered first.
@@ -167,10 +168,7 @@ class LocalArms:
         self._remember(revision.name, begun.model_copy(update={"pid": child.pid, "created": created}))
 
     def _remember(self, name: str, record: _Record) -> None:
-        path = self._folder / f"{name}.json"
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(record.model_dump_json(), encoding="utf-8")
-        fresh.replace(path)
+        DISK.replace(self._folder / f"{name}.json", record.model_dump_json())
 
     def _record(self, name: str) -> _Record | None:
         try:

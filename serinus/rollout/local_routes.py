@@ -15,15 +15,14 @@ from serinus.core.assignment import BUCKETS
 from serinus.core.errors import NotFound
 from serinus.core.rollout.route import Route
 from serinus.core.words import Arm
+from serinus.files import DISK, Disk
 
 
 class LocalSplitter:
-    """`Splitter` on one file. `endpoint_of` gives the address of a revision; `write` replaces a file."""
+    """`Splitter` on one file. `endpoint_of` gives the address of a revision."""
 
-    def __init__(
-        self, path: Path, salt: str, endpoint_of: Callable[[str], str], write: Callable[[Path, str], None]
-    ) -> None:
-        self._path, self._salt, self._endpoint_of, self._write = path, salt, endpoint_of, write
+    def __init__(self, path: Path, salt: str, endpoint_of: Callable[[str], str], *, disk: Disk = DISK) -> None:
+        self._path, self._salt, self._endpoint_of, self._disk = path, salt, endpoint_of, disk
 
     def apply(self, route: Route) -> None:
         """See `Splitter`."""
@@ -31,7 +30,7 @@ class LocalSplitter:
         document = self._document(route, before)
         number = int(before.pop("number", 0)) if before else 0
         if document != before:
-            self._write(self._path, json.dumps({"number": number + 1, **document}, indent=1) + "\n")
+            self._disk.replace(self._path, json.dumps({"number": number + 1, **document}, indent=1) + "\n")
 
     def current(self) -> Mapping[str, Any] | None:
         """The table as it is, or None before the first."""

@@ -6,9 +6,8 @@ from.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,16 +16,17 @@ from pydantic import BaseModel
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
+from serinus.files import DISK, Disk, locked
 
 Document = TypeVar("Document", bound=BaseModel)
 _SPEC, _INTENTS, _STATE, _LOCK = "spec.json", "intents.json", "state.json", ".lock"
 
 
 class LocalRollouts:
-    """`RolloutStore` below `folder`; `write` replaces a file."""
+    """`RolloutStore` below `folder`."""
 
-    def __init__(self, folder: Path, write: Callable[[Path, str], None]) -> None:
-        self._folder, self._write = folder, write
+    def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
+        self._folder, self._disk = folder, disk
         self._known: dict[Path, tuple[tuple[int, int, int], BaseModel]] = {}
 
     def create(self, spec: RolloutSpec) -> None:
@@ -35,7 +35,7 @@ class LocalRollouts:
             path = self._folder / spec.name / _SPEC
             if path.exists():
                 raise Conflict(f"there is a rollout {spec.name} already", hint="`serinus rollout retry` tries it again")
-            self._write(path, spec.model_dump_json(indent=1) + "\n")
+            self._disk.replace(path, spec.model_dump_json(indent=1) + "\n")
 
     def names(self) -> list[str]:
         """See `RolloutStore`."""
@@ -61,7 +61,7 @@ class LocalRollouts:
             known = self.state(state.name)
             if (known.written, known.acted) != (over.written, over.acted):
                 raise Conflict(f"rollout {state.name} was changed by another engine", cause="it is one step further")
-            self._write(self._folder / state.name / _STATE, state.model_dump_json(indent=1) + "\n")
+            self._disk.replace(self._folder / state.name / _STATE, state.model_dump_json(indent=1) + "\n")
 
     def intents(self, name: str) -> Intents:
         """See `RolloutStore`."""
@@ -72,7 +72,7 @@ class LocalRollouts:
         self.spec(name)
         with self._alone(name):
             found = change(self.intents(name))
-            self._write(self._folder / name / _INTENTS, found.model_dump_json(indent=1) + "\n")
+            self._disk.replace(self._folder / name / _INTENTS, found.model_dump_json(indent=1) + "\n")
         return found
 
     def _parsed(self, path: Path, kind: type[Document]) -> Document | None:
@@ -88,10 +88,5 @@ class LocalRollouts:
         assert isinstance(known[1], kind)  # noqa: S101 - a path has one kind
         return known[1]
 
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK).open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _alone(self, name: str) -> AbstractContextManager[None]:
+        return locked(self._folder / name / _LOCK, disk=self._disk)

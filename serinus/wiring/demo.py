@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 from serinus.core.errors import Conflict, SerinusError
 from serinus.core.run import StepError, StepRecord
+from serinus.files import DISK
 from serinus.report import write
 from serinus.wiring.demo_servers import Servers, running
 from serinus.wiring.interrupts import INTERRUPTED, guarded
-from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.journal import Journal
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.replay import PLAN, REPLAYS, RESULT
@@ -95,7 +96,7 @@ class Demo:
         summary = summarize(record, card)
         summary["stages"].insert(0, {"name": "install", "seconds": round(self.install, 1)})
         summary["elapsed_s"] = round(time.time() - self.started, 1)
-        write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+        DISK.replace(self.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -206,7 +207,7 @@ def _run_name(project: Project, folder: Path) -> tuple[str, bool]:
         if known["code"] == code and (project.home / "runs" / known["run"]).is_dir():
             return str(known["run"]), True
     run = f"demo-{code[:8]}-{int(time.time())}"
-    write_atomically(state, json.dumps({"run": run, "code": code}))
+    DISK.replace(state, json.dumps({"run": run, "code": code}))
     return run, False
 
 

@@ -20,9 +20,9 @@ from serinus.core.card import Problem
 from serinus.core.rollout.record import Counted
 from serinus.core.run import RunRecord
 from serinus.core.words import StepKind
+from serinus.files import DISK
 from serinus.rollout.service import ServiceView
 from serinus.wiring.demo_servers import collecting
-from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 from serinus.wiring.replay import ReplayWish
 from serinus.wiring.replayed import replayed
@@ -123,7 +123,7 @@ class DemoRollouts:
     def _remember(self, name: str, planned: dict[str, Any], played: Played) -> None:
         failed = {str(step): count for (rollout, step), count in played.failed_by_step.items() if rollout == name}
         told = self._read() | {name: {**planned, "failed": failed}}
-        write_atomically(self.folder / TOLD, json.dumps(told, indent=1) + "\n")
+        DISK.replace(self.folder / TOLD, json.dumps(told, indent=1) + "\n")
 
     def _counted(self) -> Counted:
         told = self._read()

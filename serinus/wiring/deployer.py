@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from serinus.core.errors import DataError, NotFound
 from serinus.core.ports import Service
-from serinus.wiring.journal import write_atomically
+from serinus.files import DISK, Disk
 
 _SALT_BYTES = 8
 _SERVICE = TypeAdapter(Service)
@@ -35,8 +35,9 @@ class FileDeployer:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_salt: Callable[[], str] = _new_salt,
+        disk: Disk = DISK,
     ) -> None:
-        self._folder, self._now, self._new_salt = folder, now, new_salt
+        self._folder, self._now, self._new_salt, self._disk = folder, now, new_salt, disk
 
     def want(self, problem: str, version: int, storage_uri: str, template: str = "") -> None:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
@@ -72,7 +73,7 @@ class FileDeployer:
 
     def _save(self, service: Service) -> None:
         document = {**asdict(service), "since": self._now().isoformat(timespec="seconds")}
-        write_atomically(self._path(service.problem), json.dumps(document, indent=1) + "\n")
+        self._disk.replace(self._path(service.problem), json.dumps(document, indent=1) + "\n")
 
     def _path(self, problem: str) -> Path:
         return self._folder / f"{problem}.json"

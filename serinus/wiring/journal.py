@@ -1,18 +1,18 @@
 """The journal of a run: one JSON file a step under `<home>/runs/<run>/steps`, written when the step ends.
 
-Invariant: a file is whole or absent (written beside and renamed); reading never needs another system, so report and
-progress work when the registry is down.
+Invariant: a file is whole or absent; reading never needs another system, so report and progress work when the registry
+is down.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from serinus.core.run import STEPS, RunRecord, StepRecord
+from serinus.files import DISK
 
 _IDS = {
     "mlflow_run": ("prepare", "mlflow_run"),
@@ -34,12 +34,11 @@ class Journal:
 
     def begin(self) -> None:
         """Makes the run's folder: the first that a run writes, so what stands in the way is told before the work."""
-        self._steps.mkdir(parents=True, exist_ok=True)
+        DISK.folder(self._steps)
 
     def write(self, record: StepRecord) -> None:
         """Adds a record, replacing an earlier one of the same step (a retry)."""
-        self._steps.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._steps / f"{record.name}.json", record.model_dump_json(indent=1))
+        DISK.replace(self._steps / f"{record.name}.json", record.model_dump_json(indent=1))
 
     def drop(self, step: str) -> None:
         """Forgets a step that is made anew."""
@@ -70,14 +69,3 @@ def _position(record: StepRecord) -> tuple[int, float]:
     kind = next((name for name in STEPS if record.name == name or record.name.startswith(f"{name}_")), "report")
     exact = record.name if record.name in STEPS else kind
     return STEPS.index(exact), record.started_at.timestamp()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file so that a reader sees the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    fresh.replace(path)

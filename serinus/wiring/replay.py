@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, NotFound, UsageError
 from serinus.evidence.plan import KpiPlan
+from serinus.files import DISK
 from serinus.replay.player import Player, Target
 from serinus.replay.progress import Progress, Sent
 from serinus.replay.recording import read_recording
@@ -24,7 +25,6 @@ from serinus.replay.schedule import Plan, Schedule
 from serinus.replay.scrape import between, scrape
 from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reduce_now
-from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 from serinus.wiring.serving import service_of
 from serinus.wiring.shared import recordings
@@ -72,7 +72,7 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
     found = between(before, scrape(wish.endpoint))
     result = _result(project, card, schedule, wish.name, progress.sent())
     result = result.model_copy(update={"seconds": seconds, "stages": found.stages, "missing": found.missing})
-    write_atomically(folder / RESULT, result.model_dump_json(indent=1) + "\n")
+    DISK.replace(folder / RESULT, result.model_dump_json(indent=1) + "\n")
     return result
 
 
@@ -110,7 +110,7 @@ def new_plan(folder: Path, wish: ReplayWish, recorded: str = "") -> Plan:
     used = [one.first_pass + one.passes for one in plans if one.problem == wish.problem]
     first = max(used, default=1)
     plan = Plan(problem=wish.problem, visits=wish.visits, passes=wish.passes, first_pass=first, recorded=recorded)
-    write_atomically(path, plan.model_dump_json(indent=1) + "\n")
+    DISK.replace(path, plan.model_dump_json(indent=1) + "\n")
     return plan
 
 

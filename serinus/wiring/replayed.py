@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from serinus.core.rollout.record import Replayed
-from serinus.wiring.journal import write_atomically
+from serinus.files import DISK
 
 _FILE = "replayed.json"
 
@@ -37,4 +37,4 @@ class ReplayedFiles:
             visits = max(before.visits, len({one % self._visits for one in numbers}))
             passes = before.passes + len({one // self._visits for one in numbers})
             text = Replayed(visits=visits, passes=passes).model_dump_json(indent=1) + "\n"
-            write_atomically(self._folder / name / _FILE, text)
+            DISK.replace(self._folder / name / _FILE, text)

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.run import RunRecord, StepRecord, changes
+from serinus.files import DISK
 from serinus.wiring.adapters import registry
-from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.journal import Journal
 from serinus.wiring.made_of import CHAMPION, INPUT, MAKER, NO_CHAMPION, USES, content_hash, kind, made_of
 from serinus.wiring.project import LoadedProblem, Project
 from serinus.wiring.shared import SharedFolder, feature_sources, recordings
@@ -88,7 +89,7 @@ class Resumable:
         return after, anew
 
     def _save(self, file: RunFile) -> RunFile:
-        write_atomically(self._path, file.model_dump_json(indent=1, by_alias=True) + "\n")
+        DISK.replace(self._path, file.model_dump_json(indent=1, by_alias=True) + "\n")
         return file
 
 

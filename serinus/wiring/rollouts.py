@@ -21,6 +21,7 @@ from serinus.core.ports import Service
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.source import KpiEvidence
+from serinus.files import DISK
 from serinus.rollout.engine import Ports
 from serinus.rollout.local_arms import LocalArms
 from serinus.rollout.local_routes import LocalSplitter
@@ -28,7 +29,6 @@ from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import ServiceController, ServiceView, Wanted
 from serinus.wiring.adapters import online_address, registry
 from serinus.wiring.evidence import reducer
-from serinus.wiring.journal import write_atomically
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, accessible
 from serinus.wiring.services import FirstRevision, places, rollouts, wanted
@@ -99,7 +99,7 @@ def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
     settle = 0.0 if hosting.event_time else 2.0
     ports = Ports(
         arms=arms,
-        splitter=LocalSplitter(place.route, service.salt, arms.endpoint, write_atomically),
+        splitter=LocalSplitter(place.route, service.salt, arms.endpoint),
         evidence=KpiEvidence(
             reducer(project, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
         ),
@@ -123,7 +123,7 @@ def _code() -> str:
 
 
 def _teller(path: Path) -> Callable[[Synced], None]:
-    return lambda found: write_atomically(path, found.model_dump_json(indent=1) + "\n")
+    return lambda found: DISK.replace(path, found.model_dump_json(indent=1) + "\n")
 
 
 def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], RolloutSpec]:

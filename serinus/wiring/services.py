@@ -11,11 +11,11 @@ from pathlib import Path
 from serinus.core.errors import NotFound
 from serinus.core.revision import revision_name
 from serinus.core.rollout.spec import Revision
+from serinus.files import DISK
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
 from serinus.rollout.service import Wanted, stable_revision
 from serinus.wiring.adapters import deployer
-from serinus.wiring.journal import write_atomically
 from serinus.wiring.project import Project
 
 
@@ -63,7 +63,7 @@ class FirstRevision:
 
     def put(self, revision: Revision) -> None:
         """See `FirstFile`."""
-        write_atomically(self.path, revision.model_dump_json(indent=1) + "\n")
+        DISK.replace(self.path, revision.model_dump_json(indent=1) + "\n")
 
 
 def places(project: Project, problem: str) -> Places:
@@ -73,7 +73,7 @@ def places(project: Project, problem: str) -> Places:
 
 def rollouts(project: Project, problem: str) -> LocalRollouts:
     """The rollouts of a problem's service."""
-    return LocalRollouts(places(project, problem).rollouts, write_atomically)
+    return LocalRollouts(places(project, problem).rollouts)
 
 
 def wanted(project: Project, problem: str) -> Wanted:

@@ -18,7 +18,7 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serinus.core.errors import Conflict
-from serinus.wiring.journal import write_atomically
+from serinus.files import DISK
 
 
 class WrittenBy(BaseModel):
@@ -56,7 +56,7 @@ class SharedFolder:
         with self._held(fcntl.LOCK_EX):
             mark.unlink(missing_ok=True)
             yield
-            write_atomically(mark, mine.model_dump_json(indent=1) + "\n")
+            DISK.replace(mark, mine.model_dump_json(indent=1) + "\n")
 
     @contextmanager
     def reading(self, run: str, snapshot_hash: str = "") -> Iterator[None]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from serinus.core.ports import ModelVersion
-from serinus.wiring.journal import write_atomically
+from serinus.files import DISK
 from serinus.wiring.project import Project
 
 
 def remember(project: Project, version: ModelVersion) -> None:
     """Keeps the warnings of a version that was just registered; none is kept as well."""
-    write_atomically(_path(project, version.model, str(version.version)), version.warnings + "\n")
+    DISK.replace(_path(project, version.model, str(version.version)), version.warnings + "\n")
 
 
 def failed_warnings(project: Project, problem: str, version: str) -> str:

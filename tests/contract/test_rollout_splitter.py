@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +14,9 @@ from serinus.client import BUCKETS, RouteFile, RouteTable
 from serinus.core.errors import NotFound
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.words import Arm
+from serinus.files import DISK, Disk
 from serinus.rollout.local_routes import LocalSplitter
-from serinus.wiring.journal import write_atomically
+from tests.disks import FullDisk
 from tests.unit.rollout.fakes import Splitter as FakeSplitter
 from tests.unit.rollout.fakes import World
 
@@ -94,8 +94,8 @@ class Local:
         self.path, self.addresses = folder / "route.json", dict[str, str]()
         self.reader = RouteFile(self.path)
 
-    def splitter(self, write: Callable[[Path, str], None] = write_atomically) -> LocalSplitter:
-        return LocalSplitter(self.path, SALT, self._endpoint, write)
+    def splitter(self, disk: Disk = DISK) -> LocalSplitter:
+        return LocalSplitter(self.path, SALT, self._endpoint, disk=disk)
 
     def _endpoint(self, name: str) -> str:
         if name not in self.addresses:
@@ -196,11 +196,8 @@ class TestLocal:
         harness.apply(QUARTER)
         before = harness.path.read_bytes()
 
-        def full(path: Path, text: str) -> None:
-            raise OSError(28, "No space left on device")
-
         with pytest.raises(OSError):
-            harness.splitter(full).apply(HALF)
+            harness.splitter(FullDisk()).apply(HALF)
         assert harness.path.read_bytes() == before
         harness.apply(HALF)
         assert harness.changes() == 2

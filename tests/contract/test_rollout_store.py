@@ -15,7 +15,7 @@ from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
-from serinus.wiring.journal import write_atomically
+from tests.disks import FullDisk
 from tests.unit.rollout.fakes import ONE, START, THREE, TWO, Store, World
 
 MakeStore = Callable[[], RolloutStore]
@@ -27,7 +27,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
     world = World()
     if request.param == "memory":
         return lambda: Store(world)
-    return lambda: LocalRollouts(tmp_path / "rollouts", write_atomically)
+    return lambda: LocalRollouts(tmp_path / "rollouts")
 
 
 def spec(name: str = TWO.name, at: float = START) -> RolloutSpec:
@@ -140,33 +140,27 @@ class TestLocal:
     """What the folder must do besides."""
 
     def test_wishes_of_many_people_at_once_are_all_kept(self, tmp_path: Path) -> None:
-        LocalRollouts(tmp_path, write_atomically).create(spec())
+        LocalRollouts(tmp_path).create(spec())
 
         def approve(number: int) -> None:
             def add(intents: Intents) -> Intents:
                 return intents.model_copy(update={"approved": (*intents.approved, number)})
 
-            LocalRollouts(tmp_path, write_atomically).intend(TWO.name, add)
+            LocalRollouts(tmp_path).intend(TWO.name, add)
 
         threads = [threading.Thread(target=approve, args=(number,)) for number in range(12)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        found = LocalRollouts(tmp_path, write_atomically).intents(TWO.name).approved
+        found = LocalRollouts(tmp_path).intents(TWO.name).approved
         assert sorted(found) == list(range(12))
 
     def test_a_write_that_fails_leaves_what_was(self, tmp_path: Path) -> None:
-        """A full disk, or a kill before the file was replaced."""
-
-        def full(path: Path, text: str) -> None:
-            path.with_suffix(".half").write_text(text[: len(text) // 2])
-            raise OSError(28, "No space left on device")
-
-        store = LocalRollouts(tmp_path, write_atomically)
+        store = LocalRollouts(tmp_path)
         store.create(spec())
         first = store.state(TWO.name)
-        broken = LocalRollouts(tmp_path, full)
+        broken = LocalRollouts(tmp_path, disk=FullDisk())
         with pytest.raises(OSError):
             broken.save(first.changed(written=1), first)
         with pytest.raises(OSError):
@@ -178,7 +172,7 @@ class TestLocal:
     def test_a_file_is_parsed_once_until_somebody_replaces_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store, other = (LocalRollouts(tmp_path, write_atomically) for _ in range(2))
+        store, other = (LocalRollouts(tmp_path) for _ in range(2))
         store.create(spec())
         first = store.state(TWO.name)
         read, plain = list[Path](), Path.read_bytes
@@ -193,7 +187,7 @@ class TestLocal:
         assert [path.name for path in read if path.name == "state.json"] == ["state.json"]
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path: Path) -> None:
-        store = LocalRollouts(tmp_path, write_atomically)
+        store = LocalRollouts(tmp_path)
         store.create(spec())
         with pytest.raises(NotFound) as raised:
             store.spec("x")

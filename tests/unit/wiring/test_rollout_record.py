@@ -13,7 +13,6 @@ from serinus.core.run import RunRecord, StepRecord
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
-from serinus.wiring.journal import write_atomically
 from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.summary import summarize
 
@@ -37,7 +36,7 @@ def no_looks(spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
 
 
 def test_every_rollout_of_a_service_reaches_the_summary(tmp_path: Path, renewal_card: Problem) -> None:
-    store = LocalRollouts(tmp_path, write_atomically)
+    store = LocalRollouts(tmp_path)
     assert rollout_records(store, no_looks) == ()
     for version in (3, 2):
         store.create(spec(renewal_card, version))

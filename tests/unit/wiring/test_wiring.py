@@ -10,9 +10,10 @@ import pytest
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
 from serinus.core.ports import ModelVersion, Service
 from serinus.core.run import StepRecord
+from serinus.files import DISK
 from serinus.wiring.adapters import deployer, online_address
 from serinus.wiring.deployer import FileDeployer
-from serinus.wiring.journal import Journal, write_atomically
+from serinus.wiring.journal import Journal
 from serinus.wiring.project import load_module, open_project
 from serinus.wiring.step import step
 from serinus.wiring.summary import summarize
@@ -202,7 +203,7 @@ def test_steps_are_read_in_the_order_of_the_pipeline(tmp_path: Path) -> None:
 
 def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "toy", "r")
-    write_atomically(tmp_path / "runs/r/steps/prepare.json", '{"name": "prepare"')
+    DISK.replace(tmp_path / "runs/r/steps/prepare.json", '{"name": "prepare"')
     assert journal.read().steps == ()
 
 
