@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serinus.core.kpi import RankedRows, hits_at, log_loss, mean_by_request
+from serinus.core.kpi.ranked import RankedRows, hits_at, log_loss, mean_by_request
 from serinus.model.bundle import read_bundle
 from serinus.training.dataset import TrainingSet
 

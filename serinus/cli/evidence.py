@@ -32,6 +32,7 @@ from serinus.cli.fitted import Column, columns
 from serinus.cli.output import HIGHEST_PORT, command, err, finite, moment_of, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
 from serinus.core.errors import Unavailable, UsageError
+from serinus.core.metric import family_of
 from serinus.core.rollout.record import Replayed
 from serinus.evidence.divisions import ALONE, By
 from serinus.replay.progress import Sent
@@ -265,13 +266,15 @@ def trace(problem: str, request_id: str, as_json: Json = False) -> None:
 
 def show_result(result: ReplayResult) -> None:
     """The report of a replay, for people."""
-    hits = [one for one in result.kpis if one.formula == "hits_at_k"]
     played = Replayed(visits=result.visits, passes=result.passes)
     _show_figures(f"{played}; {result.failed} failed", result.kpis)
     if played.flag:
         out.print(f"! {played.flag}", style="yellow", soft_wrap=True)
     if result.baselines:
-        _show_figures("baselines on the same visits (hits among the first 10)", (*hits, *result.baselines))
+        metric = result.baselines[0].metric
+        same = [one for one in result.kpis if one.metric == metric]
+        title = f"baselines on the same visits (hits among the first {family_of(metric)[1]})"
+        _show_figures(title, (*same, *result.baselines))
     times, stages = result.latency_ms, ", ".join(f"{one.name} {one.mean_ms:.2f}" for one in result.stages)
     if times:
         rate = result.sent / result.seconds if result.seconds else 0.0

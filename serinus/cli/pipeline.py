@@ -19,6 +19,7 @@ from serinus.cli import submit
 from serinus.cli.output import command, err, out, show_error, show_json, show_table
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError
+from serinus.core.metric import family_of, of_family
 from serinus.core.run import RunRecord, StepError
 from serinus.core.verdict import Check, warnings
 from serinus.wiring.abandoned import close_cut_off
@@ -160,8 +161,9 @@ def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
         out.print(f"{label}: {path}", soft_wrap=True)
 
 
+# Metrics by their families; k is that of the metric.
 _LABELS = {
-    "hits_at_10": "hits@10",
+    "hits": "hits@{k}",
     "auc": "AUC",
     "average_precision": "AP",
     "normalized_entropy": "NE",
@@ -170,20 +172,21 @@ _LABELS = {
 
 
 def _pareto(evaluation: dict[str, Any]) -> None:
-    keys = [key for key in _LABELS if key in evaluation["models"][0]["metrics"]]
+    found = [(of_family(family, evaluation["models"][0]["metrics"]), label) for family, label in _LABELS.items()]
+    labels = {key: label.format(k=family_of(key)[1]) for key, label in found if key}
     rows = [
         (
             model["name"] + (" *" if model["name"] == evaluation["chosen"] else ""),
-            *(f"{model['metrics'][key]:.4f}" for key in keys),
+            *(f"{model['metrics'][key]:.4f}" for key in labels),
             f"{model['latency']['p50_ms']:.2f}",
         )
         for model in evaluation["models"]
     ]
     rows += [
-        (name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key in keys), "")
+        (name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key in labels), "")
         for name, metrics in evaluation["baselines"].items()
     ]
-    columns = ("model", *(_LABELS[key] for key in keys), "p50 ms")
+    columns = ("model", *labels.values(), "p50 ms")
     show_table(f"test window {evaluation['window']} (* chosen)", columns, rows, right=columns[1:])
     out.print(f"[dim]{escape(evaluation['chosen_because'])}[/]", soft_wrap=True)
 

@@ -19,8 +19,8 @@ from rich.markup import escape
 
 from serinus.cli.output import command, err, out, show_error, show_json
 from serinus.core.card import asked_candidates
-from serinus.core.card.base import Duration
 from serinus.core.errors import SerinusError, UsageError
+from serinus.core.fields import Duration
 from serinus.wiring.definition import definition
 from serinus.wiring.project import Project, open_project
 

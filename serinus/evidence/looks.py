@@ -19,7 +19,6 @@ from serinus.core.stats.moments import WIDTH, Cell, Moments
 from serinus.core.stats.reading import Counts, Look
 from serinus.core.words import Arm, Stage
 from serinus.evidence.matching import codes, column
-from serinus.evidence.plan import columns_of
 from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged
 
 Floats = NDArray[np.float64]
@@ -99,7 +98,7 @@ def _of_stage(
 def _increments(
     kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequence[str]
 ) -> Sequence[Moments | tuple[Counts, ...]]:
-    if kpi.counted:
+    if kpi.formula.estimator == "count":
         return _counts(kpi, part, ends)
     return _moments(kpi, part, unit, ends, covariates)
 
@@ -150,18 +149,17 @@ def _moments(kpi: Kpi, part: Judged, unit: Ints, ends: Ints, covariates: Sequenc
 
 
 def _vectors(kpi: Kpi, part: Judged, covariates: Sequence[str]) -> Floats:
-    """Value, base and covariate of each row; a failed request has no scores to lose anything by.
-
-    A ratio has a base of its own; that of a click-through rate is told in whole pages of k, as good as requests.
+    """Value, base and covariate of each row. A quotient has a base of its own; where that counts places, the test
+    counts whole pages of k, as good as requests.
     """
     table = part.table
     vectors = np.ones((len(table), WIDTH))
     vectors[:, 2] = _covariate(kpi, table, covariates)
-    for place, name in enumerate(columns_of(kpi)):
+    for place, name in enumerate(kpi.columns):
         vectors[:, place] = column(table, name)
-    if kpi.formula == "ctr":
+    if kpi.formula.whole_pages:
         vectors[:, :2] /= kpi.k or 1
-    if kpi.formula == "log_loss":
+    if kpi.formula.answered_only:
         failed = pc.not_equal(table["error"], "").to_numpy(zero_copy_only=False)
         vectors[failed] = 0.0
     return vectors

@@ -9,14 +9,6 @@ from dataclasses import dataclass
 
 from serinus.core.card import Kind, Kpi, Problem
 
-# A KPI that is a ratio of two sums has a column for each: what is divided, and by what.
-_RATIOS = {"calibration": ("_predicted", "_observed"), "ctr": ("_clicks", "_shown")}
-
-
-def columns_of(kpi: Kpi) -> tuple[str, ...]:
-    """The columns of KPI rows that a KPI fills: its own, or the two sums whose ratio it is."""
-    return tuple(kpi.name + part for part in _RATIOS.get(kpi.formula, ("",)))
-
 
 @dataclass(frozen=True)
 class Group:
@@ -26,12 +18,12 @@ class Group:
     kpis: tuple[Kpi, ...]
 
     def needs_scores(self) -> bool:
-        """Whether a KPI of the group is made of the items shown and the label's outcomes."""
-        return any(not kpi.known_at_once and kpi.formula != "return_within" for kpi in self.kpis)
+        """Whether a KPI of the group is made of the items shown."""
+        return any(kpi.formula.needs_scores for kpi in self.kpis)
 
     def columns(self) -> tuple[str, ...]:
         """The columns of KPI rows that this group fills."""
-        return tuple(name for kpi in self.kpis for name in columns_of(kpi))
+        return tuple(name for kpi in self.kpis for name in kpi.columns)
 
 
 @dataclass(frozen=True)
@@ -49,10 +41,21 @@ class KpiPlan:
         label = card.framing.label
         windows: dict[float, list[Kpi]] = {}
         for kpi in card.requirements.kpis:
-            window = 0.0 if kpi.known_at_once else (kpi.window or label.maturity).total_seconds()
+            window = 0.0 if kpi.formula.known_at_once else (kpi.window or label.maturity).total_seconds()
             windows.setdefault(window, []).append(kpi)
         groups = tuple(Group(seconds, tuple(windows[seconds])) for seconds in sorted(windows))
         return cls(card.framing.kind is Kind.RANKING, label.name, label.attribution == "unit", groups)
+
+    @property
+    def reach(self) -> dict[str, float]:
+        """By name, how many seconds an outcome that names its request counts for some KPI."""
+        found = {self.label: 0.0}
+        for group in self.groups:
+            for kpi in group.kpis:
+                if kpi.formula.needs_scores or kpi.formula.needs_outcomes == "all":
+                    name = kpi.outcome or self.label
+                    found[name] = max(found.get(name, 0.0), group.seconds)
+        return found
 
     @property
     def longest(self) -> float:

@@ -28,10 +28,10 @@ from serinus.evidence.joins import (
     no_open_rows,
 )
 from serinus.evidence.log import EventLog, Segment
-from serinus.evidence.matching import Outcomes, by_request, column
+from serinus.evidence.matching import Outcomes, by_request, column, in_time
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.state import Counters, Growing, KpiFile, State, StateFolder, Written
-from serinus.evidence.values import Chunk, label_pairs, values
+from serinus.evidence.values import Chunk, values
 
 CHUNK_ROWS = 10_000
 
@@ -184,11 +184,11 @@ class KpiReducer:
         """Outcomes that found their exposure; those that came after its window closed are late."""
         pairs = by_request(exposures, run.outcomes)
         run.used[pairs.outcome] = True
-        longest = max((group.seconds for group in self._plan.groups if group.needs_scores()), default=0.0)
-        kept = label_pairs(self._plan, longest, Chunk(exposures, run.outcomes))
-        late = np.setdiff1d(pairs.outcome, kept.outcome)
-        named = pc.equal(run.outcomes.table["name"].take(pa.array(late)), self._plan.label)
-        run.count("late", int((named.to_numpy(zero_copy_only=False) & run.new_outcomes[late]).sum()))
+        for name, seconds in self._plan.reach.items():
+            mine = run.outcomes.called(name, pairs)
+            kept = mine.where(in_time(mine, exposures, run.outcomes, seconds))
+            late = np.setdiff1d(mine.outcome, kept.outcome)
+            run.count("late", int(run.new_outcomes[late].sum()))
 
     def _kpi_rows(self, group: Group, chunk: Chunk, now: float) -> pa.Table:
         table = chunk.exposures.select(KEPT)

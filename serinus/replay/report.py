@@ -16,15 +16,16 @@ from pydantic import BaseModel, ConfigDict
 
 from serinus.core.card import Kpi, Problem
 from serinus.core.intervals import Interval, quotient, rate, share
-from serinus.core.kpi import RankedRows, hits_at
+from serinus.core.kpi import HITS_AT_K
+from serinus.core.kpi.ranked import RankedRows, hits_at
+from serinus.core.metric import at
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.evidence.divisions import By, Division, divided
-from serinus.evidence.plan import KpiPlan, columns_of
+from serinus.evidence.plan import KpiPlan
 from serinus.replay.progress import Sent
 from serinus.replay.recording import BASELINE, Recording
 
-HITS = 10
 NOTE = (
     "These figures are predictive, not causal: a recorded log was ranked by the running service afterwards, and nobody "
     "was ever shown these rankings."
@@ -39,11 +40,13 @@ class _Part(BaseModel):
 class Figure(_Part):
     """An estimate with its 95 % interval over `clusters` entities and `requests` closed requests.
 
+    `metric` is the figure of evaluation that is the same (`hits_at_10`); empty when none is.
     `revision`, `arm`, `role`, `step` and `day` are those of its `Division`; empty for what no revision answered.
     """
 
     name: str
     formula: str
+    metric: str = ""
     estimate: float | None
     low: float | None
     high: float | None
@@ -102,17 +105,17 @@ def kpi_figures(
     return tuple(sorted(found, key=lambda one: (one.revision, one.step, one.day, one.role, one.arm)))
 
 
-def baseline_figures(recording: Recording) -> tuple[Figure, ...]:
-    """Hits of every baseline among its first ten, on the recorded visits."""
+def baseline_figures(recording: Recording, k: int) -> tuple[Figure, ...]:
+    """Hits of every baseline among its first k, on the recorded visits."""
     rows = recording.rows
     request = rows["request"].to_numpy(dtype=np.int64)
     owner = _codes(recording.requests["entity"].tolist())
     found = []
     for column in (name for name in rows.columns if name.startswith(BASELINE)):
         labels, scores = rows["label"].to_numpy(dtype=np.float64), rows[column].to_numpy(dtype=np.float64)
-        hits = hits_at(RankedRows.of(request, scores, labels, rows["value"].to_numpy(dtype=np.float64)), HITS)
+        hits = hits_at(RankedRows.of(request, scores, labels, rows["value"].to_numpy(dtype=np.float64)), k)
         interval = rate(hits, np.ones_like(hits), owner)
-        found.append(_told(column.removeprefix(BASELINE), "hits_at_k", interval, len(hits)))
+        found.append(_told(column.removeprefix(BASELINE), HITS_AT_K.name, at(HITS_AT_K.metric, k), interval, len(hits)))
     return tuple(found)
 
 
@@ -127,22 +130,24 @@ def latency(sent: Sequence[Sent]) -> dict[str, float]:
 
 def _figure(kpi: Kpi, rows: pa.Table, division: Division) -> Figure:
     clusters = _codes(rows["entity"].to_pylist())
-    sums = [np.asarray(rows[name].to_numpy()) for name in columns_of(kpi)]
+    sums = [np.asarray(rows[name].to_numpy()) for name in kpi.columns]
     top, bottom = sums[0], sums[1] if len(sums) > 1 else np.ones(len(rows))
-    if kpi.formula == "calibration":
+    if kpi.formula.estimator == "calibration":
         found = quotient(top, bottom, clusters)
-    elif kpi.is_share:
+    elif kpi.formula.is_share:
         found = share(top, bottom, clusters)
     else:
         found = rate(top, bottom, clusters, event=kpi.cap or 1.0)
-    return _told(kpi.name, kpi.formula, found, len(rows)).model_copy(update=asdict(division))
+    figure = _told(kpi.name, kpi.formula.name, kpi.metric, found, len(rows))
+    return figure.model_copy(update=asdict(division))
 
 
-def _told(name: str, formula: str, found: Interval, requests: int) -> Figure:
+def _told(name: str, formula: str, metric: str, found: Interval, requests: int) -> Figure:
     low, estimate, high = (float(one) if np.isfinite(one) else None for one in (found.low, found.estimate, found.high))
     return Figure(
         name=name,
         formula=formula,
+        metric=metric,
         estimate=estimate,
         low=low,
         high=high,

@@ -17,21 +17,23 @@ from markupsafe import Markup
 
 from serinus.core.card import Problem
 from serinus.core.card.steps import four_steps
+from serinus.core.metric import family_of, of_family
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome, warnings
 from serinus.report import plots, rollouts
 from serinus.report.svg import bars
 from serinus.training.results import Evaluation
 
+# Metrics by their families; k is that of the metric.
 _COLUMNS = (
-    ("hits_at_10", "hits@10", "{:.3f}"),
+    ("hits", "hits@{k}", "{:.3f}"),
     ("auc", "AUC", "{:.3f}"),
     ("average_precision", "AP", "{:.3f}"),
     ("normalized_entropy", "NE", "{:.4f}"),
     ("calibration_ratio", "calibration", "{:.3f}"),
     ("ece", "ECE", "{:.4f}"),
-    ("ndcg_at_10", "NDCG@10", "{:.3f}"),
-    ("revenue_at_10", "value@10", "{:.2f}"),
+    ("ndcg", "NDCG@{k}", "{:.3f}"),
+    ("revenue", "value@{k}", "{:.2f}"),
 )
 _ORDER = {Outcome.ERROR: 0, Outcome.FAIL: 1, Outcome.NOT_APPLICABLE: 2, Outcome.PASS: 3}
 
@@ -95,12 +97,14 @@ def _replay(run: RunRecord) -> dict[str, Any] | None:
     result = run.facts("replay")
     if not result.get("kpis"):
         return None
-    hits = [dict(one, name="the service") for one in result["kpis"] if one["formula"] == "hits_at_k"]
+    metric = next((one.get("metric", "") for one in result["baselines"]), "")
+    same = [dict(one, name="the service") for one in result["kpis"] if metric and one.get("metric") == metric]
     several = len({_division(one) for one in result["kpis"]}) > 1
     return {
         "result": result,
         "kpis": [_figure(one, of=_division(one) if several else "") for one in result["kpis"]],
-        "baselines": [_figure(one) for one in (*hits, *result["baselines"])],
+        "baselines": [_figure(one) for one in (*same, *result["baselines"])],
+        "k": family_of(metric)[1],
         "stages": bars(
             "Mean time of a request by stage, ms",
             [(one["name"], one["mean_ms"], f"{one['mean_ms']:.2f}") for one in result["stages"]],
@@ -148,7 +152,8 @@ def _urgent_first(checks: list[Check]) -> list[Check]:
 
 
 def _table(evaluation: Evaluation) -> dict[str, Any]:
-    shown = [column for column in _COLUMNS if column[0] in evaluation.models[0].metrics]
+    found = [(of_family(family, evaluation.models[0].metrics), head, form) for family, head, form in _COLUMNS]
+    shown = [(key, head.format(k=family_of(key)[1]), form) for key, head, form in found if key]
     rows = [
         {
             "name": one.name,

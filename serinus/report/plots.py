@@ -9,21 +9,23 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from serinus.core.metric import family_of, of_family
 from serinus.core.run import StepRecord
 from serinus.report.svg import Axis, Series, around, bars, chart
 from serinus.training.results import Evaluation
 
 TOP_INPUTS = 20
-_QUALITY = (("hits_at_10", "hits among the first 10"), ("average_precision", "average precision"))
+_QUALITY = (("hits", "hits among the first {k}"), ("average_precision", "average precision"))
 
 
 def quality_metric(evaluation: Evaluation) -> tuple[str, str]:
     """The metric that people read first, and its title; the next where all models have the same.
 
-    Whoever ranks ten items has all hits among the first ten.
+    Whoever ranks as many items as the page has places has all hits on it.
     """
     models = evaluation.models
-    known = [pair for pair in _QUALITY if pair[0] in models[0].metrics]
+    named = [(of_family(family, models[0].metrics), title) for family, title in _QUALITY]
+    known = [(name, title.format(k=family_of(name)[1])) for name, title in named if name]
     telling = (pair for pair in known if len(models) == 1 or len({one.metrics[pair[0]] for one in models}) > 1)
     return next(telling, known[-1])
 

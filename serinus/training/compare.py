@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serinus.core import kpi
-from serinus.core.metric import METRICS
+from serinus.core.kpi.ranked import log_loss, mean_by_request
+from serinus.core.metric import metrics_at
 from serinus.training.metrics import Window, per_request
 from serinus.training.results import Comparison
 
@@ -52,13 +52,14 @@ def _values(window: Window, metric: str, probabilities: Floats) -> Floats:
     values = per_request(window, probabilities)
     if metric in values:
         return values[metric]
-    loss = kpi.log_loss(probabilities, window.labels)
-    return kpi.mean_by_request(window.ranked(probabilities), loss)
+    loss = log_loss(probabilities, window.labels)
+    return mean_by_request(window.ranked(probabilities), loss)
 
 
 def comparable(window: Window, metric: str) -> str:
     """The metric that `compare` really compares: itself, or log_loss."""
-    return metric if window.ranking and metric in METRICS and METRICS[metric].ranking_only else "log_loss"
+    known = metrics_at(window.k)
+    return metric if window.ranking and metric in known and known[metric].ranking_only else "log_loss"
 
 
 def _interval(difference: Floats, entity: NDArray[np.int64], seed: int) -> tuple[float, float]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from serinus.core.card import Problem
 from serinus.core.errors import SerinusError
-from serinus.core.kpi import log_loss
+from serinus.core.kpi.ranked import log_loss
+from serinus.core.metric import at
 from serinus.features.batch import Batch
 from serinus.features.inputs import INPUTS, Inputs
 from serinus.features.transforms import Matrix, matrix
@@ -226,7 +227,8 @@ def _comparisons(windows: _Windows, scored: Mapping[str, Floats], chosen: str) -
 
 
 def _metrics_to_compare(windows: _Windows, metric: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((metric, "hits_at_10"))) if windows.window.ranking else (metric,)
+    window = windows.window
+    return tuple(dict.fromkeys((metric, at("hits", window.k)))) if window.ranking else (metric,)
 
 
 def _score_champion(bundle: Bundle, windows: _Windows) -> tuple[Scored | None, str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from serinus.core.card import GateRule, Problem
 from serinus.core.errors import GateFailed, SerinusError
+from serinus.core.metric import metric_of
 from serinus.core.verdict import Check, Outcome, stopping
-from serinus.training.metrics import HIGHER_IS_BETTER
 from serinus.training.results import Comparison, Evaluation, ModelResult
 
 Parity = Callable[[], float]
@@ -67,7 +67,7 @@ def _check(rule: GateRule, holds: bool, measured: str, allowed: str, name: str =
 def _baselines(rule: GateRule, candidacy: Candidacy) -> list[Check]:
     metric = str(rule.metric)
     value = candidacy.result.metrics[metric]
-    sign, word = (1, ">") if HIGHER_IS_BETTER[metric] else (-1, "<")
+    sign, word = (1, ">") if metric_of(metric).higher else (-1, "<")
     found = []
     for name in rule.by or tuple(candidacy.evaluation.baselines):
         bound = candidacy.evaluation.baselines[name][metric] * (1 + sign * rule.margin)
@@ -87,7 +87,7 @@ def _champion(rule: GateRule, candidacy: Candidacy) -> list[Check]:
         reason = f"champion v{evaluation.champion_version} cannot be scored: {evaluation.champion_error}"
         return [Check(name=rule.name, outcome=Outcome.ERROR, severity=rule.severity, reason=reason)]
     one = _with_champion(evaluation, str(rule.metric), candidacy.name)
-    higher = HIGHER_IS_BETTER[one.metric]
+    higher = metric_of(one.metric).higher
     worst = (one.low if higher else -one.high) / abs(one.reference)
     measured = (
         f"{one.metric} {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}] against v{evaluation.champion_version}"

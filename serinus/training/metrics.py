@@ -1,6 +1,7 @@
 """Figures of a model on one window, from its probabilities alone.
 
-Invariant: probability metrics use every row; ranking metrics are means over requests by the formulas of `core.kpi`.
+Invariant: probability metrics use every row; ranking metrics are means over requests at the card's k, by
+the figures of `core.kpi.ranked`.
 """
 
 from __future__ import annotations
@@ -12,40 +13,40 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from serinus.core import kpi
 from serinus.core.card import Kind, Problem
-from serinus.core.metric import METRICS
+from serinus.core.kpi import ranked as figures
+from serinus.core.metric import at, family_of
 from serinus.training.results import CurvePoint
 
 Floats = NDArray[np.float64]
-K = 10
 CURVE_POINTS = 60
 RELIABILITY_BINS = 15
-HIGHER_IS_BETTER = {name: metric.higher for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
 class Window:
-    """Rows of one window as the metrics need them; `revenue_cap` is the card's cap of the revenue KPI."""
+    """Rows of one window as the metrics need them, with the card's k and its cap of the revenue KPI."""
 
     rows: pd.DataFrame
     ranking: bool
+    k: int
     revenue_cap: float
 
     @classmethod
     def of(cls, rows: pd.DataFrame, card: Problem) -> Window:
         """Of a split of the card's problem."""
-        caps = [one.cap for one in card.requirements.kpis if one.cap is not None]
-        return cls(rows, card.framing.kind is Kind.RANKING, min(caps, default=np.inf))
+        wanted = card.requirements
+        caps = [one.cap for one in wanted.kpis if one.cap is not None and family_of(one.metric)[0] == "revenue"]
+        return cls(rows, card.framing.kind is Kind.RANKING, wanted.k, min(caps, default=np.inf))
 
     @property
     def labels(self) -> Floats:
         """0 or 1, one a row."""
         return self.rows["label"].to_numpy(dtype=np.float64)
 
-    def ranked(self, scores: Floats) -> kpi.RankedRows:
+    def ranked(self, scores: Floats) -> figures.RankedRows:
         """The rows ranked by `scores` within each request."""
-        return kpi.RankedRows.of(
+        return figures.RankedRows.of(
             self.rows["request"].to_numpy(), scores, self.labels, self.rows["value"].to_numpy(dtype=np.float64)
         )
 
@@ -53,20 +54,20 @@ class Window:
         """Some of the rows, requests numbered anew."""
         rows = self.rows[keep]
         request = np.unique(rows["request"].to_numpy(), return_inverse=True)[1]
-        return Window(rows.assign(request=request), self.ranking, self.revenue_cap)
+        return Window(rows.assign(request=request), self.ranking, self.k, self.revenue_cap)
 
 
 def per_request(window: Window, scores: Floats) -> dict[str, Floats]:
     """Ranking KPIs, one number a request; empty for kind scoring."""
     if not window.ranking:
         return {}
-    ranked = window.ranked(scores)
+    ranked, k = window.ranked(scores), window.k
     return {
-        "hits_at_10": kpi.hits_at(ranked, K),
-        "ndcg_at_10": kpi.ndcg_at(ranked, K),
-        "revenue_at_10": kpi.revenue_at(ranked, K, window.revenue_cap),
-        "top_1": kpi.top_1(ranked),
-        "any_hit_at_5": kpi.any_hit_at(ranked, 5),
+        at("hits", k): figures.hits_at(ranked, k),
+        at("ndcg", k): figures.ndcg_at(ranked, k),
+        at("revenue", k): figures.revenue_at(ranked, k, window.revenue_cap),
+        "top_1": figures.top_1(ranked),
+        "any_hit_at_5": figures.any_hit_at(ranked, 5),
     }
 
 
@@ -80,10 +81,10 @@ def ranking_metrics(window: Window, scores: Floats) -> dict[str, float]:
 def all_metrics(window: Window, probabilities: Floats) -> dict[str, float]:
     """Every metric of a model. Normalized entropy: log loss over the entropy of the base rate (He et al. 2014)."""
     labels = window.labels
-    loss = float(kpi.log_loss(probabilities, labels).mean())
+    loss = float(figures.log_loss(probabilities, labels).mean())
     base = labels.mean()
-    entropy = float(kpi.log_loss(np.array([base]), np.array([1.0]))[0] * base)
-    entropy += float(kpi.log_loss(np.array([base]), np.array([0.0]))[0] * (1 - base))
+    entropy = float(figures.log_loss(np.array([base]), np.array([1.0]))[0] * base)
+    entropy += float(figures.log_loss(np.array([base]), np.array([0.0]))[0] * (1 - base))
     return {
         "auc": float(roc_auc_score(labels, probabilities)),
         "average_precision": float(average_precision_score(labels, probabilities)),

@@ -39,7 +39,7 @@ class Slice(_Result):
 
 class ModelResult(_Result):
     """One model on one window. Metric names: auc, average_precision, normalized_entropy, log_loss, calibration_ratio,
-    ece; for rankings also hits_at_10, ndcg_at_10, revenue_at_10, top_1, any_hit_at_5."""
+    ece; for rankings also hits, ndcg and revenue at the card's k (hits_at_10), top_1, any_hit_at_5."""
 
     name: str
     kind: str

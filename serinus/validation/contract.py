@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from serinus.core.card.base import CardPart, Name
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError
+from serinus.core.fields import CardPart, Name
 from serinus.validation.kinds import NUMERIC, Kind, scalar_kind
 from serinus.validation.rules import BaseRule, Column, OneOf, Range, Rule, ShareOf, Statistic, repeated
 

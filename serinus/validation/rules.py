@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from serinus.core.card.base import CardPart, Duration, Share
+from serinus.core.fields import CardPart, Duration, Share
 from serinus.core.verdict import Severity
 from serinus.validation.kinds import ANY_KIND, NUMERIC, ORDERED, Kind, Scalar, scalar_kind
 

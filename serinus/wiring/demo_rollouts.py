@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from serinus.core.card import Problem
+from serinus.core.metric import at
 from serinus.core.rollout.record import Counted
 from serinus.core.run import RunRecord
 from serinus.core.words import StepKind
@@ -93,8 +94,8 @@ class DemoRollouts:
 
     def _gain(self) -> float:
         """How much better the chosen candidate was than the linear one on the validation window."""
-        found = self.record.facts("evaluate")["evaluation"]
-        hits = {one["name"]: one["validation_metrics"]["hits_at_10"] for one in found["models"]}
+        found, metric = self.record.facts("evaluate")["evaluation"], at("hits", self.card.requirements.k)
+        hits = {one["name"]: one["validation_metrics"][metric] for one in found["models"]}
         linear = next(one["name"] for one in found["models"] if one["kind"] == "linear")
         return float(hits[found["chosen"]] / hits[linear] - 1)
 

@@ -134,7 +134,7 @@ def _result(project: Project, card: Problem, schedule: Schedule, name: str, sent
         seconds=0.0,
         latency_ms=latency(sent),
         kpis=kpi_figures(card, rows),
-        baselines=baseline_figures(schedule.recording),
+        baselines=baseline_figures(schedule.recording, card.requirements.k),
         counters=counters.model_dump(),
         example=schedule.request_ids()[0],
     )

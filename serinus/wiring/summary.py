@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from serinus.core.card import Problem
+from serinus.core.metric import at, family_of
 from serinus.core.rollout.record import RolloutRecord
 from serinus.core.run import RunRecord, StepRecord
 
 
 def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
     """The summary of a run; `elapsed_s` is that of its steps, and `make demo` replaces it by its own clock."""
+    hits = at("hits", card.requirements.k)
     evaluation = record.facts("evaluate").get("evaluation", {})
     registered = record.facts("register")
     failure = record.failure()
@@ -28,7 +30,7 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
             for one in evaluation.get("models", [])
         ],
         "baselines": {
-            name: next(iter(metrics.get(key) for key in ("hits_at_10", "average_precision") if key in metrics), None)
+            name: next(iter(metrics.get(key) for key in (hits, "average_precision") if key in metrics), None)
             for name, metrics in evaluation.get("baselines", {}).items()
         },
         "chosen": evaluation.get("chosen"),
@@ -42,7 +44,7 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
             "version": registered.get("version"),
             "bundle_hash": registered.get("bundle_hash"),
         },
-        "replay": _replay(record.facts("replay")),
+        "replay": _replay(record.facts("replay"), hits),
         "rollouts": [
             RolloutRecord.model_validate(one).summary() for one in record.facts("rollouts").get("rollouts", [])
         ],
@@ -51,19 +53,19 @@ def summarize(record: RunRecord, card: Problem) -> dict[str, Any]:
     }
 
 
-def _replay(result: dict[str, Any]) -> dict[str, Any] | None:
+def _replay(result: dict[str, Any], hits: str) -> dict[str, Any] | None:
     """The figures that machines compare; all of them are in the replay's result.json."""
     if not result:
         return None
     kpis = {one["name"]: one["estimate"] for one in result["kpis"]}
-    formulas = {one["formula"]: one["estimate"] for one in result["kpis"]}
+    metrics = {one.get("metric", ""): one["estimate"] for one in result["kpis"]}
     return {
         "visits": result["visits"],
         "failed": result["failed"],
-        "hits_at_10": formulas.get("hits_at_k"),
+        hits: metrics.get(hits),
         "baselines": {one["name"]: one["estimate"] for one in result["baselines"]},
         "conversion": kpis.get("conversion"),
-        "revenue_capped": formulas.get("revenue"),
+        "revenue_capped": next((value for name, value in metrics.items() if family_of(name)[0] == "revenue"), None),
         "latency_ms": result["latency_ms"],
         "kpis": kpis,
         "missing": result["missing"],

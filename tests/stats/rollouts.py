@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.stats.judge import Judge
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import Cell, Moments

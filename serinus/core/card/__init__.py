@@ -4,10 +4,12 @@ Invariant: a card that loads is complete; what later stages read from it has alr
 """
 
 from serinus.core.card.data import Candidate, Data, Selection, Splits, Window
-from serinus.core.card.framing import Framing, Kind
+from serinus.core.card.framing import Framing
 from serinus.core.card.operation import GateRule, Operation
 from serinus.core.card.problem import Problem, asked_candidates, parse_card
-from serinus.core.card.requirements import Kpi, Requirements
+from serinus.core.card.requirements import Requirements
+from serinus.core.fields import Kind
+from serinus.core.kpi import Kpi
 
 __all__ = [
     "Candidate",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from serinus.core.card.base import CardPart, Direction, Duration, Name
+from serinus.core.fields import CardPart, Direction, Duration, Name
 
 
 class Window(CardPart):
@@ -58,7 +58,7 @@ class Selection(CardPart):
     Latency is compared in classes (upper bounds in ms), never as raw times, so two runs agree.
     """
 
-    metric: Literal["hits_at_10", "auc", "average_precision", "normalized_entropy", "ndcg_at_10", "revenue_at_10"]
+    metric: Name
     direction: Direction
     latency_classes_ms: Annotated[tuple[float, ...], Field(min_length=1)]
     slowest_class_ms: float

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from serinus.core.card.base import CardPart, Duration, Name, Share
-
-
-class Kind(StrEnum):
-    """`ranking` orders many items for one entity; `scoring` gives one entity one probability."""
-
-    RANKING = "ranking"
-    SCORING = "scoring"
+from serinus.core.fields import CardPart, Duration, Kind, Name, Share
 
 
 class Request(CardPart):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from serinus.core.card.framing import Kind
-from serinus.core.metric import METRICS, of_baselines, of_models
+from serinus.core.fields import Kind
+from serinus.core.metric import family_of, metric_of, of_baselines, of_models
 
 if TYPE_CHECKING:
     from serinus.core.card.operation import GateRule
@@ -18,29 +18,35 @@ if TYPE_CHECKING:
 
 def metric_faults(card: Problem) -> Iterator[str]:
     """One line a fault, by field."""
-    ranking = card.framing.kind is Kind.RANKING
-    of_model = of_models(ranking=ranking)
+    ranking, k = card.framing.kind is Kind.RANKING, card.requirements.k
+    of_model = tuple(name for name in of_models(ranking=ranking, k=k) if metric_of(name).selects)
     chosen = card.data.selection
     if chosen.metric not in of_model:
-        yield f"data.selection.metric: {chosen.metric} is not measured for kind {card.framing.kind}; {_known(of_model)}"
-    elif (chosen.direction == "higher") is not METRICS[chosen.metric].higher:
-        better = "higher" if METRICS[chosen.metric].higher else "lower"
+        known = _known(chosen.metric, of_model, k)
+        yield f"data.selection.metric: {chosen.metric} is not measured for kind {card.framing.kind}; {known}"
+    elif (chosen.direction == "higher") is not metric_of(chosen.metric).higher:
+        better = "higher" if metric_of(chosen.metric).higher else "lower"
         yield f"data.selection.direction: {chosen.metric} is better when {better}"
     for place, gate in enumerate(card.operation.gates):
         yield from (f"operation.gates[{place}].{fault}" for fault in _of_gate(gate, card, ranking))
 
 
 def _of_gate(gate: GateRule, card: Problem, ranking: bool) -> Iterator[str]:
-    measured = of_baselines(ranking=ranking) if gate.check == "baselines" else of_models(ranking=ranking)
+    k = card.requirements.k
+    measured = (of_baselines if gate.check == "baselines" else of_models)(ranking=ranking, k=k)
     if gate.check == "slices":
-        measured = tuple(name for name in measured if METRICS[name].higher)
+        measured = tuple(name for name in measured if metric_of(name).higher)
     if gate.check in ("baselines", "champion", "slices") and gate.metric not in measured:
         whose = {"baselines": "baselines, which are orders without probabilities"}.get(gate.check, "models")
+        known = _known(str(gate.metric), measured, k)
         why = " and better when higher" if gate.check == "slices" else ""
-        yield f"metric: {gate.metric} is not measured for {whose}, kind {card.framing.kind}{why}; {_known(measured)}"
+        yield f"metric: {gate.metric} is not measured for {whose}, kind {card.framing.kind}{why}; {known}"
     if gate.check == "baselines" and not card.data.baselines:
         yield "check: baselines, and data.baselines names none: the gate would pass everything"
 
 
-def _known(names: tuple[str, ...]) -> str:
-    return f"known: {', '.join(names)}"
+def _known(asked: str, names: tuple[str, ...], k: int) -> str:
+    """With the reason where it is only another k that is asked for."""
+    family, other = family_of(asked)
+    same = other not in (None, k) and any(family_of(name) == (family, k) for name in names)
+    return f"{f'the k of this card is {k}; ' if same else ''}known: {', '.join(names)}"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from serinus.core.card.base import CardPart, Duration, Name, Share
+from serinus.core.fields import CardPart, Duration, Name, Share
 from serinus.core.verdict import Severity
 
 GateCheck = Literal["baselines", "champion", "calibration", "slices", "latency", "golden_rows"]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from serinus.core.card.base import CardPart
 from serinus.core.card.data import Data
-from serinus.core.card.framing import Framing, Kind
+from serinus.core.card.framing import Framing
 from serinus.core.card.metrics import metric_faults
 from serinus.core.card.operation import Operation
 from serinus.core.card.requirements import Requirements
 from serinus.core.errors import CardError, UsageError
+from serinus.core.fields import CardPart, Kind
+from serinus.core.kpi import Kpi
 from serinus.core.names import problem_faults
 
 CHOSEN = "chosen"
 _FIELD = re.compile(r"[a-z_.\[\]0-9]+: ")
-_RANKING_ONLY = {"ctr", "hits_at_k", "top_1", "any_hit_at_k"}
 
 
 def _nameable(name: str) -> str:
@@ -41,10 +41,9 @@ class Problem(CardPart):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Problem:
-        if self.framing.kind is Kind.SCORING:
-            wrong = sorted(k.name for k in self.requirements.kpis if k.formula in _RANKING_ONLY)
-            if wrong:
-                raise ValueError(f"kind scoring has no list to hit: KPI {', '.join(wrong)} needs kind ranking")
+        faults = list(kpi_faults(self.requirements.kpis, self.framing))
+        if faults:
+            raise ValueError(faults[0])
         if self.data.snapshot_time.date() < self.data.splits.test.start:
             raise ValueError("data.snapshot_time lies before data.splits.test: there would be no test rows")
         independent = self.framing.outcomes == "independent_of_ranking"
@@ -60,6 +59,19 @@ class Problem(CardPart):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+
+def kpi_faults(kpis: Sequence[Kpi], framing: Framing) -> Iterator[str]:
+    """What KPIs ask of a task that it does not have, one line a fault."""
+    kind, label = framing.kind, framing.label.name
+    wrong = sorted(kpi.name for kpi in kpis if kind not in kpi.formula.for_kinds)
+    if wrong:
+        lacks = {Kind.SCORING: "no list to hit", Kind.RANKING: "no single answer"}[kind]
+        other = next(one for one in Kind if one is not kind)
+        yield f"kind {kind} has {lacks}: KPI {', '.join(wrong)} needs kind {other}"
+    for kpi in kpis:
+        if kpi.formula.guards.of_label and kpi.outcome not in (None, label):
+            yield f"KPI {kpi.name} is made of the probability of {label}: outcome {kpi.outcome} must be left out"
 
 
 def asked_candidates(wanted: str, card: Problem) -> tuple[str, ...]:

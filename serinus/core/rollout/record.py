@@ -256,7 +256,7 @@ def figures_of(spec: RolloutSpec, state: RolloutState) -> tuple[KpiFigures, ...]
         return ()
     found = state.readings.get(stage, {})
     shown = [kpi for role in _ROLES for kpi in spec.kpis if kpi.role == role and kpi.name in found]
-    return tuple(_kpi(state, stage, found[kpi.name], least=kpi.least_effect) for kpi in shown)
+    return tuple(_kpi(state, stage, found[kpi.name], least=kpi.formula.least_effect) for kpi in shown)
 
 
 def _kpi(state: RolloutState, stage: Stage, reading: Reading, *, least: float) -> KpiFigures:

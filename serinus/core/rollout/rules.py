@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from serinus.core.card.operation import Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.spec import RolloutSpec, judged_in_shadow, kind_of
 from serinus.core.rollout.state import Crossing, RolloutState, StepRecord

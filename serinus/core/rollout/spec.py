@@ -11,7 +11,7 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.words import StepKind
 
 

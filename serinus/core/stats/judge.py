@@ -17,18 +17,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from serinus.core.card.operation import Rollout
-from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
+from serinus.core.kpi import Estimator, Kpi
 from serinus.core.stats.counts import CountState
 from serinus.core.stats.estimate import Rule, effect_of, predicted_over_observed
 from serinus.core.stats.moments import BASE, Moments
 from serinus.core.stats.reading import Look, Reading, Role
 from serinus.core.words import Arm, Stage
-
-Kind = Literal["ratio", "calibration", "count"]
-# So many units with a positive value must be seen on the canary, or be expected there by the stable arm's share. Fewer
-# make no mean normal: of rare events none may have come yet, of heavy-tailed amounts no large one (docs/statistics.md).
-FEWEST_POSITIVE, FEWEST_PAYERS = 30, 200
 
 
 class KpiTest(BaseModel):
@@ -42,7 +37,7 @@ class KpiTest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kpi: str
-    kind: Kind
+    kind: Estimator
     role: Role
     direction: Literal["higher", "lower"]
     stages: tuple[Stage, ...]
@@ -90,16 +85,10 @@ def _stages(kpi: Kpi, policy: Rollout, *, independent_outcomes: bool) -> tuple[S
     return (*((Stage.SHADOW,) if in_shadow else ()), *((Stage.WEIGHTS,) if weights else ()))
 
 
-def _kind(kpi: Kpi) -> Kind:
-    if kpi.formula == "calibration":
-        return "calibration"
-    return "count" if kpi.counted else "ratio"
-
-
 def _test(kpi: Kpi, stages: tuple[Stage, ...], levels: dict[Stage, float], alpha: float) -> KpiTest:
     return KpiTest(
         kpi=kpi.name,
-        kind=_kind(kpi),
+        kind=kpi.formula.estimator,
         role=kpi.role,
         direction=kpi.direction,
         stages=stages,
@@ -110,7 +99,7 @@ def _test(kpi: Kpi, stages: tuple[Stage, ...], levels: dict[Stage, float], alpha
         tau=kpi.tau,
         adjust=kpi.covariate is not None,
         burn_in_units=kpi.burn_in_units,
-        min_positive=FEWEST_PAYERS if kpi.formula == "revenue" else FEWEST_POSITIVE,
+        min_positive=kpi.formula.guards.min_positive,
     )
 
 

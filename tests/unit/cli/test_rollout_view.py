@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from serinus.cli import rollout_view
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import Boundary, Closed, Crossing, Entry, RolloutState, StepRecord

@@ -14,8 +14,8 @@ import pyarrow as pa
 from serinus.client import bucket_of
 from serinus.core.assignment import PER_PERCENT, places
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
 from serinus.core.events import exposure_id
+from serinus.core.kpi import Kpi
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
 from serinus.core.words import Arm, Phase, Stage, StepKind
@@ -285,12 +285,12 @@ def judged_frame(rows: Sequence[dict[str, Any]], kpi: Kpi, stage: Stage) -> pd.D
 
 def _vector(frame: pd.DataFrame, kpi: Kpi) -> dict[str, Any]:
     covariate = frame["covariates"].str[1] if kpi.covariate else 0.0 * frame["at"]
-    if kpi.formula == "calibration":
+    if kpi.formula.name == "calibration":
         return {"value": frame["level_predicted"], "base": frame["level_observed"], "covariate": covariate}
-    if kpi.formula == "ctr":
+    if kpi.formula.name == "ctr":
         value, base = frame[f"{kpi.name}_clicks"] / kpi.k, frame[f"{kpi.name}_shown"] / kpi.k
         return {"value": value, "base": base, "covariate": covariate}
     value, base = frame[kpi.name], 1.0 + 0.0 * frame["at"]
-    if kpi.formula == "log_loss":
+    if kpi.formula.name == "log_loss":
         value, base = value.where(frame["error"] == "", 0.0), base.where(frame["error"] == "", 0.0)
     return {"value": value, "base": base, "covariate": covariate}

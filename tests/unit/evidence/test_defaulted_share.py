@@ -7,8 +7,8 @@ from pathlib import Path
 from memory_log import START, MemoryLog, exposure
 
 from serinus.core.card import Problem
-from serinus.core.card.requirements import Kpi
 from serinus.core.events import Stream
+from serinus.core.kpi import Kpi
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.state import StateFolder

@@ -314,7 +314,7 @@ def test_a_recording_comes_back_as_it_was(recording: Recording, tmp_path: Path) 
 
 
 def test_baselines_are_judged_on_the_same_visits(recording: Recording) -> None:
-    (figure,) = baseline_figures(recording.first(2))
+    (figure,) = baseline_figures(recording.first(2), 10)
     assert (figure.name, figure.requests, figure.clusters) == ("popular", 2, 2)
     assert figure.estimate == 1.0  # two candidates: both are among the first ten
     assert recording.rows[BASELINE + "popular"].tolist() == [1.0, 2.0] * 4

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.rollout.record import Counted, RolloutRecord, record_of
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import Closed, Condition, Crossing, Entry, RolloutState, StepRecord

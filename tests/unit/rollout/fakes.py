@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.kpi import Kpi
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.ports import FirstSeen, RolloutEvidence

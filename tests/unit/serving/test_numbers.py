@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toy import MIDNIGHT
 
 from serinus.client.written import LARGEST
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.features.batch import Batch, Ragged, Side
 from serinus.features.fitting import fitted
 from serinus.features.inputs import History

@@ -52,7 +52,7 @@ def test_sampling_is_a_property_of_the_row() -> None:
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.kind)
 def test_a_fit_learns_and_repeats_itself(candidate: Candidate, tmp_path: Path) -> None:
     first, second = (fit(candidate, Sample(X, Y, 7)) for _ in range(2))
-    window = Window(pd.DataFrame({"label": Y}), ranking=False, revenue_cap=np.inf)
+    window = Window(pd.DataFrame({"label": Y}), ranking=False, k=10, revenue_cap=np.inf)
     probabilities = 1 / (1 + np.exp(-first.log_odds(X)))
     assert all_metrics(window, probabilities)["auc"] > 0.7
     for scorer, name in ((first, "a"), (second, "b")):
@@ -85,7 +85,7 @@ def test_a_profile_gives_zero_a_bin_of_its_own() -> None:
 
 
 def test_metrics_of_a_perfect_and_of_a_useless_model() -> None:
-    window = Window(pd.DataFrame({"label": Y}), ranking=False, revenue_cap=np.inf)
+    window = Window(pd.DataFrame({"label": Y}), ranking=False, k=10, revenue_cap=np.inf)
     useless = all_metrics(window, np.full(len(Y), Y.mean()))
     assert useless["auc"] == 0.5
     assert useless["normalized_entropy"] == pytest.approx(1.0)
@@ -159,7 +159,7 @@ def _window(entities: int, each: int) -> tuple[Window, np.ndarray, np.ndarray]:
         }
     )
     good = np.tile(np.linspace(0.9, 0.1, 12), requests)
-    return Window(rows, ranking=True, revenue_cap=np.inf), good, good[::-1].copy()
+    return Window(rows, ranking=True, k=10, revenue_cap=np.inf), good, good[::-1].copy()
 
 
 def test_a_difference_that_never_varies_has_no_width() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
+from serinus.core.kpi import Kpi
 from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute, completed
 from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness, SampleRatio
 from serinus.core.rollout.machine import step

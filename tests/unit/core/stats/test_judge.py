@@ -9,8 +9,8 @@ import pytest
 
 from serinus.core.card import Problem
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
+from serinus.core.kpi import Kpi
 from serinus.core.stats.judge import Judge, KpiTest
 from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.moments import Cell, Moments

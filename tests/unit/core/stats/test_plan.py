@@ -10,8 +10,8 @@ from unit_rows import made_units
 
 from serinus.core.card import Problem
 from serinus.core.card.operation import Rollout, Step
-from serinus.core.card.requirements import Kpi
 from serinus.core.errors import DataError
+from serinus.core.kpi import Kpi
 from serinus.core.stats.boundary import half_width_one_sided
 from serinus.core.stats.estimate import Rule
 from serinus.core.stats.judge import KpiTest

@@ -1,4 +1,4 @@
-"""Formulas of the KPIs, written once for the offline evaluation and for live requests.
+"""Figures of ranked requests, written once for the offline evaluation and for live requests.
 
 Invariant: each function takes rows grouped by request and gives one number a request; a live request is the case of one
 group. Ties of scores keep the order of the rows, so a rank is always defined.

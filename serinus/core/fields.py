@@ -1,8 +1,13 @@
-"""What every part of the card has in common: unknown keys are faults, values never change after loading."""
+"""The types of the fields of cards, contracts and KPIs: durations, names, shares, and their common base.
+
+Invariant: a document made of them has no unknown key and never changes after loading; what it says in JSON reads back
+as the same value.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -10,8 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+class Kind(StrEnum):
+    """`ranking` orders many items for one entity; `scoring` gives one entity one probability."""
+
+    RANKING = "ranking"
+    SCORING = "scoring"
+
+
 class CardPart(BaseModel):
-    """Base of all card sections."""
+    """Base of all sections."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

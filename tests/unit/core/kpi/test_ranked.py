@@ -1,4 +1,4 @@
-"""KPI formulas against small cases worked by hand, and against a loop."""
+"""Figures of ranked requests against small cases worked by hand, and against a loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serinus.core import kpi
+from serinus.core.kpi import ranked as kpi
 
 
 def _rows(scores: list[float], labels: list[int], values: list[float] | None = None) -> kpi.RankedRows:
