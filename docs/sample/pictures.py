@@ -1,7 +1,7 @@
 """`make pictures`: the picture of README, made of rollouts that were recorded in `docs/sample/*.json`.
 
 Invariant: shows what `serinus rollout watch` shows at the end, by the same code; the same record gives the same bytes.
-`pictures.py --record HOME PROBLEM` takes the newest promoted rollout and the newest one rolled back at weights, after
+`pictures.py --record HOME SERVICE` takes the newest promoted rollout and the newest one rolled back at weights, after
 `make quick` for example, whose home is `.serinus/quick/home`.
 """
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from serinus.cli import rollout_view
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase, Stage
@@ -53,15 +54,15 @@ def picture() -> str:
             one = json.loads((HERE / name).read_text(encoding="utf-8"))
             spec, state = RolloutSpec.model_validate(one["spec"]), RolloutState.model_validate(one["state"])
             expected = {Stage(stage): units for stage, units in one["expected"].items()}
-            screen.print(Text(f"$ serinus rollout watch {spec.service}", style="bold"))
+            screen.print(Text(f"$ serinus rollout watch {spec.service.shown}", style="bold"))
             screen.print(rollout_view.rollout(spec, state, expected))
             screen.print()
         return screen.export_svg(code_format=_FRAME, unique_id="serinus")
 
 
-def record(home: Path, problem: str) -> None:
+def record(home: Path, service: ServiceRef) -> None:
     """Copies one promoted and one rolled back rollout of a home, without the places of its machine."""
-    folders = sorted((home / "services" / problem / "rollouts").iterdir())
+    folders = sorted((home / "services" / service.namespace / service.name / "rollouts").iterdir())
     found = [json.loads((one / "state.json").read_text()) | {"folder": one} for one in folders]
     for name, phase in zip(RECORDS, (Phase.PROMOTED, Phase.ROLLED_BACK), strict=True):
         fitting = [one for one in found if one["phase"] == phase and one["decided_in"] == Stage.WEIGHTS]
@@ -78,5 +79,5 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--record"]:
-        record(Path(sys.argv[2]), sys.argv[3])
+        record(Path(sys.argv[2]), ServiceRef.parse(sys.argv[3]))
     PICTURE.write_text(picture(), encoding="utf-8")

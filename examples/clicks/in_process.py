@@ -102,7 +102,7 @@ class Planes:
             return
         name = Path(revision.template.partition("@")[0]).stem or "same"
         self.running[revision.name] = DataPlane(
-            Identity(self.card.name, SALT, revision.version, revision.name),
+            Identity(self.card.name, SALT, str(revision.model.version), revision.name),
             self.bundles[revision.storage_uri],
             self.reader,
             self.log,
@@ -182,7 +182,7 @@ class InProcess:
         """A rollout to its end, or for at most so many visits; the state it was left in."""
         spec = RolloutSpec(
             name=candidate.name,
-            service=self._card.name,
+            service=stable.service,
             stable=stable,
             candidate=candidate,
             seed=seed,

@@ -32,9 +32,9 @@ def list_versions(problem: str, as_json: Json = False) -> None:
         show_json(
             {
                 "model": problem,
-                "wanted_version": next((int(one.version) for one, role in roles.items() if "wanted" in role), None),
+                "wanted_version": next((one.model.version for one, role in roles.items() if "wanted" in role), None),
                 "versions": [_plain(one) for one in versions],
-                "gone": [int(one.version) for one in gone],
+                "gone": [one.model.version for one in gone],
                 "registry": told.model_dump(mode="json") if told else None,
             }
         )
@@ -44,8 +44,8 @@ def list_versions(problem: str, as_json: Json = False) -> None:
         return
     _table(problem, versions, roles)
     for one in gone:
-        hint = f"`serinus model restore {problem} {one.version}` registers its bundle again"
-        out.print(f"version {one.version} was deleted in the registry; {hint}", soft_wrap=True)
+        hint = f"`serinus model restore {problem} {one.model.version}` registers its bundle again"
+        out.print(f"version {one.model.version} was deleted in the registry; {hint}", soft_wrap=True)
     if told is not None and not told.holds:
         out.print(f"champion is not what serves, {told.revision}: {told.reason}", style="yellow", soft_wrap=True)
 
@@ -73,7 +73,8 @@ def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str
         )
         for one in versions
     ]
-    rows += [(int(one.version), "", "deleted", "", roles[one], "", "") for one, known in found.items() if known is None]
+    gone = [one for one, known in found.items() if known is None]
+    rows += [(one.model.version, "", "deleted", "", roles[one], "", "") for one in gone]
     columns = ("version", "candidate", "aliases", "bundle", "service", "failed warnings", "created")
     show_table(f"versions of {problem}", columns, rows, right=("version",))
 

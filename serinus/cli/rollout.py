@@ -130,12 +130,12 @@ def get(problem: str, name: Name = "", as_json: Json = False) -> None:
         out.print(line, soft_wrap=True)
 
 
-def _warned(problem: str, spec: RolloutSpec) -> dict[str, str]:
+def _warned(problem: str, spec: RolloutSpec) -> dict[int, str]:
     """The failed warnings of both versions, of those that have any."""
     from serinus.wiring.warned import failed_warnings
 
-    project, versions = open_project(), dict.fromkeys((spec.candidate.version, spec.stable.version))
-    return {version: text for version in versions if (text := failed_warnings(project, problem, version))}
+    project, versions = open_project(), dict.fromkeys((spec.candidate.model.version, spec.stable.model.version))
+    return {version: text for version in versions if (text := failed_warnings(project, problem, str(version)))}
 
 
 def _shown(problem: str, spec: RolloutSpec, state: RolloutState, expected: rollout_view.Expected) -> RenderableType:

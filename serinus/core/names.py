@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import CoreSchema, core_schema
 
 from serinus.core.errors import UsageError
 
@@ -24,8 +27,9 @@ _MOST_SERVICE, _MOST_BOTH = 35, 39
 
 @dataclass(frozen=True, order=True)
 class ServiceRef:
-    """One service: the key of its event log, its folders and its rollouts. Raises `UsageError` for names that cannot
-    be those of a service on Kubernetes.
+    """One service: the key of its event log, folders and rollouts. In documents it is one text, `namespace/name`.
+
+    Raises `UsageError` for names that cannot be those of a service on Kubernetes.
     """
 
     namespace: str
@@ -49,6 +53,22 @@ class ServiceRef:
         """Of `name`, in the namespace `default`, or `namespace/name`. Raises `UsageError`."""
         namespace, slash, name = text.rpartition("/")
         return cls(namespace if slash else DEFAULT_NAMESPACE, name)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:  # noqa: ANN401 - what pydantic hands over
+        text = core_schema.no_info_after_validator_function(cls._read, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+    @classmethod
+    def _read(cls, text: str) -> ServiceRef:
+        try:
+            return cls.parse(text)
+        except UsageError as fault:
+            raise ValueError(fault.cause) from fault
 
 
 @dataclass(frozen=True, order=True)

@@ -104,8 +104,8 @@ class Registry(Protocol):
     def challenge(self, model: str, version: int) -> None:
         """Points `challenger` at a version."""
 
-    def manage(self, model: str, owner: str) -> None:
-        """Says that a service owns the aliases of a model, so that nobody moves them by hand (D16)."""
+    def manage(self, model: str, owner: str) -> str:
+        """Claims the aliases of a model unless another has them; says who has them. Nobody else moves them (D16)."""
 
     def promote(
         self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 
-def revision_name(service: str, version: str, storage_uri: str, template: str = "") -> str:
+def revision_name(service: str, version: int | str, storage_uri: str, template: str = "") -> str:
     """`<service>-v<version>-<hash6>`; `template` is whatever else decides how the version is served."""
     digest = hashlib.sha256(f"{storage_uri}\0{template}".encode()).hexdigest()
     return f"{service}-v{version}-{digest[:6]}"

@@ -113,12 +113,13 @@ class MlflowRegistry:
         self.version(model, str(version))
         self._set_alias(model, CHALLENGER, version)
 
-    def manage(self, model: str, owner: str) -> None:
-        """See `Registry`."""
+    def manage(self, model: str, owner: str) -> str:
+        """See `Registry`. Of two that claim at once the last one has them; the other learns it when it asks again."""
         client = self._settled(model)
         with translated(f"model {model}"):
-            if (self._model_tags(model) or {}).get(MANAGED_TAG) != owner:
+            if not self._owner(model):
                 client.set_registered_model_tag(model, MANAGED_TAG, owner)
+        return self._owner(model)
 
     def promote(
         self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
@@ -203,13 +204,16 @@ class MlflowRegistry:
             return  # another run was first
 
     def _refuse_if_managed(self, model: str) -> None:
-        owner = (self._model_tags(model) or {}).get(MANAGED_TAG)
+        owner = self._owner(model)
         if owner:
             raise Conflict(
                 f"model {model} is managed by {owner}",
                 cause="two writers of champion would undo each other",
-                hint="start a rollout instead, or remove the service first",
+                hint=f"start a rollout instead; where that service is no more, delete the model's tag {MANAGED_TAG}",
             )
+
+    def _owner(self, model: str) -> str:
+        return (self._model_tags(model) or {}).get(MANAGED_TAG, "")
 
     def _model_tags(self, model: str) -> dict[str, str] | None:
         try:

@@ -144,7 +144,7 @@ def _arms(record: RolloutRecord) -> list[dict[str, str]]:
 
 def _revision(one: Revision) -> dict[str, str]:
     served = one.template.partition("@")[0] or "the predictor of the package"
-    return {"name": one.name, "version": one.version, "served": served}
+    return {"name": one.name, "version": str(one.model.version), "served": served}
 
 
 def _traffic(step: StepFigures) -> str:

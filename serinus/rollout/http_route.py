@@ -72,8 +72,8 @@ def http_route(route: Route, parent: Parent, hostnames: tuple[str, ...] = ()) ->
         for name, headers, answer in _rules(route)
     ]
     metadata = {
-        "name": route.service,
-        "labels": {"app.kubernetes.io/managed-by": "serinus", "serinus.dev/service": route.service},
+        "name": route.service.name,
+        "labels": {"app.kubernetes.io/managed-by": "serinus", "serinus.dev/service": route.service.name},
         "annotations": {"serinus.dev/rollout": route.rollout, "serinus.dev/route": str(route.number)},
     }
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}

@@ -40,7 +40,7 @@ class LocalSplitter:
         names = {Arm.STABLE: route.stable} | ({Arm.CANARY: route.canary} if route.canary else {})
         arms = {arm.value: {"revision": name, "endpoint": self._endpoint(name, before)} for arm, name in names.items()}
         return {
-            "service": route.service,
+            "service": route.service.name,
             "salt": self._salt,
             "rollout": route.rollout,
             "arms": arms,

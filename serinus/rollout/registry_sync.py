@@ -1,8 +1,9 @@
-"""The aliases of a service's model follow what serves (D16): beside the tick, never in it.
+"""The aliases of a model follow what the service that owns them serves (D16): beside the tick, never in it.
 
 Invariant: nothing that the registry says, does or leaves undone raises here or keeps a tick waiting. It is told in a
 `Synced`, and tried again until it holds; afterwards it is looked at again now and then, for people move aliases.
-What serves is known by its bundle: a version that was deleted and registered again is the same one.
+What serves is known by its bundle: a version that was deleted and registered again is the same one. Of several services
+of one model the first owns the aliases, and no other one moves them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from serinus.core.errors import NotFound, SerinusError
+from serinus.core.names import ServiceRef
 from serinus.core.ports import ModelVersion, Registry
 from serinus.core.rollout.spec import Revision
 
@@ -29,7 +31,7 @@ Run = Callable[[Callable[[], None]], None]
 class InService:
     """What the registry is to say: the revision that serves, the one before it, which rollout decided that, and why."""
 
-    service: str
+    service: ServiceRef
     revision: Revision
     before: Revision | None = None
     rollout: str = ""
@@ -37,7 +39,10 @@ class InService:
 
 
 class Synced(BaseModel):
-    """Whether the registry says that `revision` is champion, since when (epoch s), and if not, why not."""
+    """Whether the registry says what it should of `revision`, since when (epoch s), and if not, why not.
+
+    That it is champion; where the aliases belong to another service, nothing: that holds, and `reason` says whose.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,18 +105,19 @@ class RegistrySync:
 
     def _try(self, wanted: InService) -> None:
         fault: SerinusError | None = None
+        remark = ""
         try:
-            point(self._registry, wanted)
+            remark = point(self._registry, wanted)
         except SerinusError as known:
             fault = known
         except Exception as unknown:  # noqa: BLE001 - the edge of a thread; whatever it is, the service goes on
             fault = SerinusError("the registry answers what cannot be understood", cause=repr(unknown))
         finally:
-            self._note(wanted, fault)
+            self._note(wanted, fault, remark)
             self._idle.set()
 
-    def _note(self, wanted: InService, fault: SerinusError | None) -> None:
-        reason = ": ".join(part for part in (fault.headline, fault.cause) if part) if fault else ""
+    def _note(self, wanted: InService, fault: SerinusError | None, remark: str = "") -> None:
+        reason = ": ".join(part for part in (fault.headline, fault.cause) if part) if fault else remark
         fresh = Synced(
             revision=wanted.revision.name,
             holds=fault is None,
@@ -133,26 +139,34 @@ class RegistrySync:
         return Synced(revision=wanted.revision.name, holds=False, since=self._tried_at, reason="not asked yet")
 
 
-def point(registry: Registry, wanted: InService) -> None:
-    """Makes what serves champion. Raises `NotFound` when the registry has it no more, and what the registry raises."""
-    model, versions = wanted.service, registry.versions(wanted.service)
+def point(registry: Registry, wanted: InService) -> str:
+    """Makes what serves champion where the aliases are this service's, else says whose they are.
+
+    Raises `NotFound` when the registry has it no more, and what the registry raises.
+    """
+    model, number = wanted.revision.model.name, wanted.revision.model.version
+    versions = registry.versions(model)
     found = version_of(versions, wanted.revision)
     if found is None:
         raise NotFound(
-            f"version {wanted.revision.version} of {model} was deleted from the registry",
+            f"version {number} of {model} was deleted from the registry",
             cause="it goes on serving, from the bundle store",
-            hint=f"`serinus model restore {model} {wanted.revision.version}` registers its bundle again",
+            hint=f"`serinus model restore {model} {number}` registers its bundle again",
         )
+    mine = f"service/{wanted.service.shown}"
+    owner = registry.manage(model, mine)
+    if owner != mine:
+        return f"the aliases of {model} belong to {owner}"
     before = version_of(versions, wanted.before) if wanted.before is not None else None
-    registry.manage(model, f"service/{model}")
     registry.promote(
         model, found.version, reason=wanted.reason, way_back=before.version if before and before != found else None
     )
     if wanted.rollout:
-        registry.tag(model, found.version, {ROLLOUT_TAG: wanted.rollout})
+        registry.tag(model, found.version, {ROLLOUT_TAG: f"{wanted.service}/{wanted.rollout}"})
+    return ""
 
 
 def version_of(versions: list[ModelVersion], revision: Revision) -> ModelVersion | None:
     """The version of a revision's bundle: the one of its number, else the newest; a number alone may be another's."""
     same = [one for one in versions if one.storage_uri == revision.storage_uri]
-    return next((one for one in same if str(one.version) == revision.version), same[0] if same else None)
+    return next((one for one in same if one.version == revision.model.version), same[0] if same else None)

@@ -122,7 +122,7 @@ class ServiceController:
         if last is not None:
             spec = self._ports.store.spec(last.name)
             return InService(spec.service, spec.candidate, spec.stable, spec.name, last.reason)
-        return InService(_service(first), first) if first is not None else None
+        return InService(first.service, first) if first is not None else None
 
     def settled(self) -> bool:
         """Whether nothing is left to decide: no rollout lives, and what is wanted serves or was tried."""
@@ -250,8 +250,4 @@ def _superseded(intents: Intents, by: str) -> Intents:
 
 def _alone(stable: Revision, wanted: Revision, rollout: str) -> Route:
     """All traffic to one revision."""
-    return Route(service=_service(wanted), rollout=rollout, number=0, stable=stable.name, seed=0, hold_back=0)
-
-
-def _service(revision: Revision) -> str:
-    return revision.name.rsplit("-v", 1)[0]
+    return Route(service=wanted.service, rollout=rollout, number=0, stable=stable.name, seed=0, hold_back=0)

@@ -130,7 +130,7 @@ def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], Roll
     def make(asked: Wanted, stable: Revision) -> RolloutSpec:
         return RolloutSpec(
             name=asked.rollout,
-            service=card.name,
+            service=asked.revision.service,
             stable=stable,
             candidate=asked.revision,
             retry=asked.retry,
@@ -157,7 +157,7 @@ def _launch(
         settings = ServeSettings(
             service=card.name,
             salt=service.salt,
-            version=revision.version,
+            version=str(revision.model.version),
             revision=revision.name,
             storage_uri=revision.storage_uri,
             online=online,

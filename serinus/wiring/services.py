@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serinus.core.errors import NotFound
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.revision import revision_name
 from serinus.core.rollout.spec import Revision
 from serinus.files import DISK
@@ -99,7 +100,7 @@ def known_revision(project: Project, problem: str, version: str) -> Revision | N
     if deployer(project).service(problem) is not None:
         asked = wanted(project, problem)
         found += [asked.revision, asked.first]
-    return next((one for one in found if one.version == version), None)
+    return next((one for one in found if str(one.model.version) == version), None)
 
 
 def synced(project: Project, problem: str) -> Synced | None:
@@ -110,5 +111,6 @@ def synced(project: Project, problem: str) -> Synced | None:
 
 def revision(problem: str, version: int, uri: str, template: str) -> Revision:
     """A version of a problem's model as it is served; `template` is an entry point with its hash, or nothing."""
-    name = revision_name(problem, str(version), uri, template)
-    return Revision(name=name, version=str(version), storage_uri=uri, template=template)
+    service, name = ServiceRef.parse(problem), revision_name(problem, version, uri, template)
+    model = ModelRef(problem, version)
+    return Revision(name=name, service=service, model=model, storage_uri=uri, template=template)

@@ -143,7 +143,7 @@ def version_of(project: Project, problem: str, which: str) -> tuple[str, str]:
         known = known_revision(project, problem, which)
         if known is None:
             raise
-        return known.version, known.storage_uri
+        return str(known.model.version), known.storage_uri
     return str(found.version), found.storage_uri
 
 
@@ -168,8 +168,8 @@ def _default(project: Project, problem: str, service: Service) -> Choice:
         return Choice(str(service.version), service.storage_uri, service.template, "wanted, and nothing serves yet")
     asked = wanted(project, problem)
     if asked.revision == serves:
-        return Choice(serves.version, serves.storage_uri, serves.template, "in service")
+        return Choice(str(serves.model.version), serves.storage_uri, serves.template, "in service")
     store = rollouts(project, problem)
     phase = store.state(asked.rollout).phase if asked.rollout in store.names() else "not rolled out yet"
-    why = f"in service; version {asked.revision.version} is wanted: {phase}"
-    return Choice(serves.version, serves.storage_uri, serves.template, why)
+    why = f"in service; version {asked.revision.model.version} is wanted: {phase}"
+    return Choice(str(serves.model.version), serves.storage_uri, serves.template, why)

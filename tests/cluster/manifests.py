@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.route import Route
 
 Document = dict[str, Any]
@@ -90,7 +91,8 @@ def route(revisions: Iterable[str], weight: int = WEIGHT, hold_back: int = HOLD_
     """As a rollout over them would want it; stable is the first."""
     stable, canary = (*revisions, "")[:2]
     return Route(
-        service=SERVICE, rollout="by-hand", number=1, stable=stable, canary=canary, weight=weight, seed=SEED,
+        service=ServiceRef.parse(SERVICE), rollout="by-hand", number=1,
+        stable=stable, canary=canary, weight=weight, seed=SEED,
         hold_back=hold_back,
     )  # fmt: skip
 

@@ -23,12 +23,13 @@ from typing import Any
 import pytest
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
+from serinus.core.names import ServiceRef
 from serinus.core.ports import Dataset
-from serinus.core.rollout.spec import Revision
 from serinus.registry.connection import connect
 from serinus.registry.registry import INTENT_TAG, MANAGED_TAG, MlflowRegistry
 from serinus.registry.tracker import JOB_TAG, MlflowTracker
 from serinus.rollout.registry_sync import RETRY_SECONDS, InService, RegistrySync, Synced
+from tests.revisions import revision
 from tests.servers import free_port
 
 START_SECONDS = 120
@@ -215,6 +216,17 @@ def test_by_hand_is_refused_while_a_service_manages_the_model(uri: str, model: s
     assert _aliases(uri, model) == {"champion": 1, "challenger": 2}
     MlflowRegistry(uri).promote(model, 2, reason="the owner")
     assert _aliases(uri, model)["champion"] == 2
+
+
+def test_the_first_service_of_a_model_has_its_aliases_until_somebody_takes_the_tag_away(uri: str, model: str) -> None:
+    assert MlflowRegistry(uri).manage(model, "service/shop") == "service/shop"
+    assert MlflowRegistry(uri).manage(model, "service/ml/shop-b") == "service/shop"
+    assert MlflowRegistry(uri).manage(model, "service/shop") == "service/shop"
+    with pytest.raises(Conflict, match="is managed by service/shop") as refused:
+        MlflowRegistry(uri).promote(model, 2, reason="by hand", by_hand=True)
+    assert MANAGED_TAG in refused.value.hint
+    connect(uri).delete_registered_model_tag(model, MANAGED_TAG)
+    assert MlflowRegistry(uri).manage(model, "service/ml/shop-b") == "service/ml/shop-b"
 
 
 NEXT_CALLS: dict[str, Callable[[MlflowRegistry, str], object]] = {
@@ -408,7 +420,7 @@ def test_a_server_that_hangs_delays_no_tick_and_is_told_until_it_answers(
     MlflowRegistry(server.uri).register(name, run_id=run, storage_uri="file:///b/1", tags={})
     told: list[Synced] = []
     sync = RegistrySync(MlflowRegistry(server.uri), told.append, lambda: now[0])
-    serves = InService(name, Revision(name=f"{name}-v1-abc", version="1", storage_uri="file:///b/1"))
+    serves = InService(ServiceRef.parse(name), revision(f"{name}-v1-abc", 1, uri="file:///b/1"))
     with server.hung():
         assert sync.follow(serves).reason == "not asked yet"  # the tick goes on
         sync.settle(60)

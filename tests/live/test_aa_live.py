@@ -27,8 +27,9 @@ from serinus.client import bucket_of
 from serinus.core.card import Problem
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.events import exposure_id
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.route import Route, RouteMode
-from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.words import Arm, Phase
 from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
 from serinus.evidence.plan import Group, KpiPlan
@@ -40,6 +41,7 @@ from serinus.wiring.replay import ReplayWish
 from serinus.wiring.rollout_replay import Watchers, replay_rollouts
 from serinus.wiring.rollout_start import want
 from serinus.wiring.rollouts import Hosting, hosted
+from tests.revisions import revision
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1500)]
 SEED, VISITS, PASSES = 20111003, 300, 3
@@ -137,9 +139,9 @@ class _Replayed:
         policy = {"steps": (Step(shadow=1.0), Step(weight=50)), "max_duration": timedelta(days=60)}
         return RolloutSpec(
             name="aa",
-            service="retail",
-            stable=Revision(name="retail-v1-aaaaaa", version="1", storage_uri="file:///1"),
-            candidate=Revision(name="retail-v1-bbbbbb", version="1", storage_uri="file:///1", template="same"),
+            service=ServiceRef.parse("retail"),
+            stable=revision("retail-v1-aaaaaa", 1),
+            candidate=revision("retail-v1-bbbbbb", 1, "same"),
             seed=self.seed,
             policy=Rollout.model_validate(policy),
             kpis=tuple(kpi for kpi in self.card.requirements.kpis if kpi.name in judged),

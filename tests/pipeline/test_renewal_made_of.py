@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from serinus.core.card.base import CardPart
+from serinus.core.fields import CardPart
 
 from serinus.core.card import Problem
 from serinus.core.run import StepRecord

@@ -151,7 +151,7 @@ class RolloutRecord(_Part):
     """
 
     name: str
-    candidate_version: str
+    candidate_version: int
     revision: str
     outcome: Phase
     decided_by: str
@@ -190,7 +190,7 @@ def record_of(
     counted = counted or Counted()
     return RolloutRecord(
         name=spec.name,
-        candidate_version=spec.candidate.version,
+        candidate_version=spec.candidate.model.version,
         revision=spec.candidate.name,
         outcome=state.phase,
         decided_by=state.decided_by,

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from serinus.core.assignment import BUCKETS, PER_PERCENT, places
+from serinus.core.names import ServiceRef
 from serinus.core.words import Arm
 
 
@@ -28,7 +29,7 @@ class Route(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str
+    service: ServiceRef
     rollout: str
     number: int
     stable: str

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.kpi import Kpi
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.words import StepKind
 
 
@@ -20,10 +21,14 @@ class _Part(BaseModel):
 
 
 class Revision(_Part):
-    """An arm (D1). `template` is the way it is served where that is not the usual one: an entry point, an image."""
+    """An arm (D1): a version of a model as one service serves it.
+
+    `template` is the way where that is not the usual one: an entry point, an image.
+    """
 
     name: str
-    version: str
+    service: ServiceRef
+    model: ModelRef
     storage_uri: str
     template: str = ""
 
@@ -45,7 +50,7 @@ class RolloutSpec(_Part):
     """
 
     name: str
-    service: str
+    service: ServiceRef
     stable: Revision
     candidate: Revision
     retry: int = 0

@@ -12,12 +12,14 @@ from rich.console import Console, RenderableType
 from serinus.cli import rollout_view
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.kpi import Kpi
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Replayed
-from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Boundary, Closed, Crossing, Entry, RolloutState, StepRecord
 from serinus.core.stats.plan import Planned
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
+from tests.revisions import revision
 
 WIDTHS = (60, 80, 120)
 NAMES = ("hits_at_10", "conversion", "cold_start_share", "log_loss", "slow_requests", "revenue_of_hits_capped")
@@ -49,9 +51,9 @@ def spec_of(names: tuple[str, ...] = ("hits_at_10",)) -> RolloutSpec:
     """Shadow, then half of the traffic."""
     return RolloutSpec(
         name="toy-v2-bbbbbb",
-        service="toy",
-        stable=Revision(name="toy-v1-aaaaaa", version="1", storage_uri="file:///1"),
-        candidate=Revision(name="toy-v2-bbbbbb", version="2", storage_uri="file:///2"),
+        service=ServiceRef.parse("toy"),
+        stable=revision("toy-v1-aaaaaa", 1),
+        candidate=revision("toy-v2-bbbbbb", 2),
         seed=7,
         policy=Rollout(steps=(Step(shadow=1.0), Step(weight=50, min_units=60)), max_duration=60),
         kpis=tuple(kpi(one, "goal" if place == 0 else "guardrail") for place, one in enumerate(names)),

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from serinus.core.errors import UsageError
 from serinus.core.names import ModelRef, ServiceRef, feast_project, problem_faults, problem_of
@@ -57,3 +58,19 @@ def test_a_problem_is_named_like_its_service_and_in_feast_by_a_name_of_its_own(n
     assert ServiceRef.parse(name).name == name
     assert problem_of(feast_project(name)) == name
     assert feast_project(name).isidentifier()
+
+
+def test_in_documents_a_service_is_one_text_and_a_model_has_two_fields() -> None:
+    class Document(BaseModel):
+        service: ServiceRef
+        model: ModelRef
+
+    made = Document(service=ServiceRef("shop", "retail-b"), model=ModelRef("retail", 3))
+    assert made.model_dump_json() == '{"service":"shop/retail-b","model":{"name":"retail","version":3}}'
+    assert Document.model_validate_json(made.model_dump_json()) == made
+    assert Document.model_validate({"service": "retail", "model": made.model}).service == ServiceRef(
+        "default", "retail"
+    )
+    with pytest.raises(ValidationError, match="a name is lower-case letters"):
+        Document.model_validate({"service": "card_fraud", "model": made.model})
+    assert Document.model_json_schema()["properties"]["service"]["type"] == "string"

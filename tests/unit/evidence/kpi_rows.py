@@ -16,12 +16,14 @@ from serinus.core.assignment import PER_PERCENT, places
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.events import exposure_id
 from serinus.core.kpi import Kpi
-from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.names import ServiceRef
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
 from serinus.core.words import Arm, Phase, Stage, StepKind
 from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
+from tests.revisions import revision
 
 DAY = 86_400.0
 BEGIN = 1_317_600_000.0  # 2011-10-03
@@ -58,9 +60,9 @@ def spec_of(kpis: Sequence[Kpi] = KPIS, **policy: Any) -> RolloutSpec:
     values = {"steps": [Step.model_validate(one) for one in STEPS], "max_duration": timedelta(days=60)} | policy
     return RolloutSpec(
         name=NEW,
-        service="toy",
-        stable=Revision(name=OLD, version="1", storage_uri="file:///1"),
-        candidate=Revision(name=NEW, version="2", storage_uri="file:///2"),
+        service=ServiceRef.parse("toy"),
+        stable=revision(OLD, 1),
+        candidate=revision(NEW, 2),
         seed=SEED,
         policy=Rollout.model_validate(values),
         kpis=tuple(kpis),

@@ -7,11 +7,13 @@ from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.kpi import Kpi
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Counted, RolloutRecord, record_of
-from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Closed, Condition, Crossing, Entry, RolloutState, StepRecord
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
+from tests.revisions import revision
 
 START = 1_700_000_000.0
 HITS = Kpi.model_validate(
@@ -34,9 +36,9 @@ def spec(name: str = "toy-v2-bbbbbb") -> RolloutSpec:
     """Shadow, then half of the traffic."""
     return RolloutSpec(
         name=name,
-        service="toy",
-        stable=Revision(name="toy-v1-aaaaaa", version="1", storage_uri="file:///1"),
-        candidate=Revision(name=name, version="2", storage_uri="file:///2", template="examples/faults/odd.py@0123"),
+        service=ServiceRef.parse("toy"),
+        stable=revision("toy-v1-aaaaaa", 1),
+        candidate=revision(name, 2, "examples/faults/odd.py@0123"),
         seed=7,
         policy=Rollout(
             steps=(Step(shadow=1.0, min_units=60), Step(weight=50, min_units=60)), max_duration=timedelta(days=60)

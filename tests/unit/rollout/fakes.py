@@ -12,6 +12,7 @@ import numpy as np
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.kpi import Kpi
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
@@ -39,10 +40,13 @@ HITS = Kpi(
 )
 
 
+TOY = ServiceRef("default", "toy")
+
+
 def revision(version: int, template: str = "") -> Revision:
     """As the wiring names them."""
-    name = f"toy-v{version}-{'f' * 5}{template or '0'}"
-    return Revision(name=name, version=str(version), storage_uri=f"file:///{version}", template=template)
+    name, uri = f"toy-v{version}-{'f' * 5}{template or '0'}", f"file:///{version}"
+    return Revision(name=name, service=TOY, model=ModelRef("toy", version), storage_uri=uri, template=template)
 
 
 ONE, TWO, THREE = revision(1), revision(2), revision(3)
@@ -110,7 +114,7 @@ class World:
         values: dict[str, Any] = {"steps": steps, "max_duration": timedelta(days=9), "hold_back": 1} | self.policy
         return RolloutSpec(
             name=asked.rollout,
-            service="toy",
+            service=TOY,
             stable=stable,
             candidate=asked.revision,
             retry=asked.retry,
@@ -291,9 +295,10 @@ class Registry:
         self._asked("tag")
         self.world.called(lambda: self.world.tags.setdefault(version, {}).update(tags))
 
-    def manage(self, model: str, owner: str) -> None:
+    def manage(self, model: str, owner: str) -> str:
         self._asked("manage")
-        self.world.managed = owner
+        self.world.managed = self.world.managed or owner
+        return self.world.managed
 
 
 @dataclass

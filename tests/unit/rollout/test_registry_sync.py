@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes import ONE, START, THREE, TWO, Registry, World
+from fakes import ONE, START, THREE, TOY, TWO, Registry, World
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.words import Phase
 from serinus.rollout.registry_sync import (
     CHECK_SECONDS,
     PATIENCE_SECONDS,
     RETRY_SECONDS,
+    ROLLOUT_TAG,
     InService,
     RegistrySync,
     Synced,
@@ -93,10 +95,10 @@ def test_a_bundle_that_was_registered_again_is_the_same_one() -> None:
     world.wanted = Wanted(TWO, ONE)
     live(world)
     assert world.champions == [1]
-    again = TWO.model_copy(update={"version": "9"})  # its number is gone, its bundle is number 2 here
+    again = TWO.model_copy(update={"model": ModelRef("toy", 9)})  # its number is gone, its bundle is number 2 here
     world.deleted.clear()
     sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
-    assert sync.follow(InService("toy", again, ONE)).holds
+    assert sync.follow(InService(TOY, again, ONE)).holds
     assert world.champions == [1, 2]
 
 
@@ -105,7 +107,7 @@ def test_a_number_that_another_bundle_has_by_now_is_not_what_serves() -> None:
     world = World()
     other = ONE.model_copy(update={"storage_uri": "file:///another"})
     sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
-    assert not sync.follow(InService("toy", other)).holds
+    assert not sync.follow(InService(TOY, other)).holds
     assert world.champions == []
 
 
@@ -118,11 +120,32 @@ def test_a_finding_that_a_full_disk_does_not_take_is_told_again() -> None:
         told.append(found)
 
     sync = RegistrySync(Registry(world), tell, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
-    assert sync.follow(InService("toy", ONE)).holds
+    assert sync.follow(InService(TOY, ONE)).holds
     assert told == []
     world.now += 3600.0
-    assert sync.follow(InService("toy", ONE)).holds
+    assert sync.follow(InService(TOY, ONE)).holds
     assert [one.holds for one in told] == [True]
+
+
+def test_of_two_services_of_one_model_the_first_has_the_aliases_and_the_other_says_so() -> None:
+    world, told = World(), list[Synced]()
+
+    def follower() -> RegistrySync:
+        return RegistrySync(Registry(world), told.append, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
+
+    other = ServiceRef("shop", "toy-b")
+    assert follower().follow(InService(TOY, ONE)).reason == ""
+    found = follower().follow(InService(other, TWO.model_copy(update={"service": other}), ONE, "toy-b-v2-abcdef"))
+    assert (found.holds, found.reason) == (True, "the aliases of toy belong to service/toy")
+    assert (world.champions, world.tags, told[-1]) == ([1], {}, found)
+    follower().follow(InService(TOY, TWO, ONE, TWO.name))
+    assert (world.champions, world.tags) == ([1, 2], {2: {ROLLOUT_TAG: f"default/toy/{TWO.name}"}})
+
+
+def test_a_version_that_was_deleted_is_told_by_a_service_that_has_no_aliases_too() -> None:
+    world = World(managed="service/another", deleted={2})
+    sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
+    assert not sync.follow(InService(TOY, TWO)).holds
 
 
 class Hanging:
@@ -138,16 +161,16 @@ class Hanging:
 def test_a_registry_that_hangs_is_asked_once_and_told_of() -> None:
     world, hanging, told = World(), Hanging(), list[Any]()
     sync = RegistrySync(Registry(world), told.append, lambda: world.now, run=hanging)  # type: ignore[arg-type]
-    first = sync.follow(InService("toy", ONE))
+    first = sync.follow(InService(TOY, ONE))
     assert (first.holds, first.reason, told) == (False, "not asked yet", [])
     world.now += PATIENCE_SECONDS + 1
-    assert sync.follow(InService("toy", TWO)).reason == "the registry has not answered yet"
+    assert sync.follow(InService(TOY, TWO)).reason == "the registry has not answered yet"
     assert len(hanging.begun) == 1
     hanging.begun.pop()()
     assert world.champions == [1]
-    sync.follow(InService("toy", TWO))
+    sync.follow(InService(TOY, TWO))
     hanging.begun.pop()()
-    assert sync.follow(InService("toy", TWO)).holds
+    assert sync.follow(InService(TOY, TWO)).holds
     assert world.champions == [1, 2]
 
 
@@ -171,13 +194,13 @@ def test_a_thread_that_hangs_keeps_nobody_waiting() -> None:
     class Stuck(Registry):
         """Answers when the test lets it."""
 
-        def manage(self, model: str, owner: str) -> None:
+        def manage(self, model: str, owner: str) -> str:
             gate.wait(30)
-            super().manage(model, owner)
+            return super().manage(model, owner)
 
     sync = RegistrySync(Stuck(world), lambda _: None, lambda: START)  # type: ignore[arg-type]
-    sync.follow(InService("toy", ONE))
-    sync.follow(InService("toy", TWO, ONE))
+    sync.follow(InService(TOY, ONE))
+    sync.follow(InService(TOY, TWO, ONE))
     assert world.champions == []
     gate.set()
     sync.settle(30)

@@ -70,7 +70,7 @@ def test_a_good_candidate_is_promoted_and_says_who_decided() -> None:
     assert weights(world) == [(ONE.name, 0), (ONE.name, 0), (ONE.name, 0), (ONE.name, 50), (ONE.name, 99)]
     assert [route.share for route in world.routes] == [0, 0, 1.0, 0, 0]
     assert world.champions == [1, 2]
-    assert world.tags[2] == {ROLLOUT_TAG: TWO.name}
+    assert world.tags[2] == {ROLLOUT_TAG: f"default/toy/{TWO.name}"}
     assert set(world.arms) == {ONE.name, TWO.name}  # the hold-back
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from serinus.core.card import Problem
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Counted
-from serinus.core.rollout.spec import Revision, RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.run import RunRecord, StepRecord
 from serinus.core.stats.reading import Reading
@@ -15,14 +16,15 @@ from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.summary import summarize
+from tests.revisions import revision
 
 
 def spec(card: Problem, version: int) -> RolloutSpec:
     return RolloutSpec(
         name=f"renewal-v{version}",
-        service="renewal",
-        stable=Revision(name="renewal-v1", version="1", storage_uri="file:///1"),
-        candidate=Revision(name=f"renewal-v{version}", version=str(version), storage_uri="file:///2"),
+        service=ServiceRef.parse("renewal"),
+        stable=revision("renewal-v1", 1),
+        candidate=revision(f"renewal-v{version}", version),
         seed=7,
         policy=card.operation.rollout,
         kpis=card.requirements.kpis,

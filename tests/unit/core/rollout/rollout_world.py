@@ -13,10 +13,11 @@ from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute,
 from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.route import Route
-from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
+from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Arm, Phase, Stage
+from tests.revisions import revision
 
 START = 1_700_000_000.0
 DAY = 86_400.0
@@ -48,8 +49,8 @@ def spec_of(*steps: dict[str, Any], kpis: Sequence[Kpi] = (HITS, ERRORS), **chan
         {
             "name": "retail-v2",
             "service": "retail",
-            "stable": Revision(name="retail-v1-aaaaaa", version="1", storage_uri="file:///1"),
-            "candidate": Revision(name="retail-v2-bbbbbb", version="2", storage_uri="file:///2"),
+            "stable": revision("retail-v1-aaaaaa", 1),
+            "candidate": revision("retail-v2-bbbbbb", 2),
             "seed": 7,
             "policy": Rollout.model_validate(policy),
             "kpis": tuple(kpis),
@@ -146,11 +147,11 @@ class World:
         return self.state
 
     @property
-    def champion(self) -> str:
+    def champion(self) -> int:
         """The version that serves: what the registry is told. Promoted is only who has all but the hold-back."""
         promoted = self.state.phase is Phase.PROMOTED
         assert not promoted or (self.route.weight >= 95 and self.spec.candidate.name in self.arms)
-        return self.spec.candidate.version if promoted else self.spec.stable.version
+        return self.spec.candidate.model.version if promoted else self.spec.stable.model.version
 
     def _do(self, action: Action) -> None:
         self.done.append(action)

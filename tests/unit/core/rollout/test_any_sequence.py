@@ -155,7 +155,7 @@ class AnySequence(RuleBasedStateMachine):
         live = state.phase in (Phase.DEPLOYING, Phase.STEPPING, Phase.PROMOTED)
         assert (spec.candidate.name in world.arms) is live
         assert world.route == state.route
-        assert (world.champion == "2") is (state.phase is Phase.PROMOTED)
+        assert (world.champion == 2) is (state.phase is Phase.PROMOTED)
         assert state.acted == state.written
 
     def _a_second_run_changes_nothing(self, state: RolloutState, evidence: Evidence) -> None:

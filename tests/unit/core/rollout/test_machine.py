@@ -103,7 +103,7 @@ class TestAdvance:
         state = world.tick(shown(2), now=START + 120)
         assert (state.phase, state.decided_by, state.decided_in) == (Phase.PROMOTED, "hits", Stage.WEIGHTS)
         assert (world.route.weight, world.route.canary) == (98, "retail-v2-bbbbbb")
-        assert world.champion == "2"
+        assert world.champion == 2
         assert "retail-v1-aaaaaa" not in [one.revision.name for one in world.done if isinstance(one, RemoveArm)]
 
     def test_without_a_hold_back_the_old_arm_goes_last(self) -> None:
@@ -111,7 +111,7 @@ class TestAdvance:
         world.done.clear()
         state = world.tick(shown(1), now=START + 60)
         assert world.done == [SetRoute(state.route), RemoveArm(world.spec.stable)]
-        assert world.champion == "2"
+        assert world.champion == 2
         assert world.route.weight == 100
 
     def test_every_goal_must_be_shown_and_is_then_remembered(self) -> None:
@@ -220,7 +220,7 @@ class TestRollback:
         state = world.tick(reading(1), hurt(2, kpi.name), now=START + 130)
         assert (state.phase, state.decided_by, state.decided_in) == (Phase.ROLLED_BACK, kpi.name, Stage.WEIGHTS)
         assert (state.ended_at, state.steps[-1].left_at, state.log[-1].at) == (START + 130, START + 130, START + 120)
-        assert (world.route.weight, world.route.canary, world.champion) == (0, "", "1")
+        assert (world.route.weight, world.route.canary, world.champion) == (0, "", 1)
         assert world.done == [SetRoute(state.route), RemoveArm(world.spec.candidate)]
 
     def test_harm_comes_before_an_advance_at_the_same_look(self) -> None:
@@ -311,7 +311,7 @@ class TestIntents:
         for n in range(ticks):
             world.tick(now=START + n)
         state = world.tick(shown(1), now=START + 60, intents=Intents(abort=True, paused=True))
-        assert (state.phase, state.reason, world.champion) == (Phase.ABORTED, "aborted on request", "1")
+        assert (state.phase, state.reason, world.champion) == (Phase.ABORTED, "aborted on request", 1)
         assert world.arms == set()
         assert [one.weight for one in world.routes] == ([50, 0] if ticks == 2 else [])
 
