@@ -8,7 +8,6 @@ started.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -30,7 +29,7 @@ from serinus.core.rollout.record import Counted as Told
 from serinus.core.rollout.record import RolloutRecord
 from serinus.core.run import StepRecord
 from serinus.core.words import Phase
-from serinus.files import DISK
+from serinus.files import DISK, LockFile, Taken
 from serinus.report import write
 from serinus.rollout.service import ServiceView
 from serinus.wiring.demo_servers import collecting
@@ -92,11 +91,10 @@ def run(names: Sequence[str], started: float) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as handle:
+    with LockFile(folder / ".lock") as lock:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
+            lock.take(patience=0)
+        except Taken as fault:
             raise Conflict("another `make quick` runs", hint="wait for its end, or stop it") from fault
         yield
 

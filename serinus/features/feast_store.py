@@ -35,6 +35,7 @@ from serinus.features.historical import HistoricalFeatures
 from serinus.features.keys import KEY_TYPES, TEXT, key_of, require_keys
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.snapshots import Earlier, counts
+from serinus.files import DISK
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView, RepoConfig
@@ -134,12 +135,10 @@ class FeastStore:
         kinds = self._key_types(declared)
         rows = _keyed(view, rows, {renamed.get(key, key): kind for key, kind in kinds.items()})
         path = source_path(self._config, source)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
         # DuckDB reads microseconds through Feast; pandas' nanoseconds would fail in Feast's own store.
         table = pa.Table.from_pandas(rows, preserve_index=False)
-        pq.write_table(table, fresh, coerce_timestamps="us", allow_truncated_timestamps=True)
-        fresh.replace(path)
+        with DISK.replacing(path) as fresh:
+            pq.write_table(table, fresh, coerce_timestamps="us", allow_truncated_timestamps=True)
 
     def apply(self) -> None:
         """Makes the registry equal to the declarations; idempotent. The online store is left alone."""
@@ -174,12 +173,12 @@ class FeastStore:
         and keep rows of the future after a step back. Of two that run at once, the one that ends last stays.
         """
         target = self.online_path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        DISK.folder(target.parent)
         with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target.parent) as scratch:
             fresh = Path(scratch) / target.name
             self.write_snapshot(as_of, fresh)
             found = counts(fresh, self._project.project)
-            fresh.replace(target)
+            DISK.place(fresh, target)
         self._feast = _open(self._config)  # its connection still held the file that was replaced
         return found
 
@@ -287,7 +286,7 @@ def _read(project: FeastProject) -> dict[str, Any]:
     try:
         document: dict[str, Any] = _filled(yaml.safe_load(project.config.read_text(encoding="utf-8")), values)
         if isinstance(document["registry"], str):
-            Path(document["registry"]).parent.mkdir(parents=True, exist_ok=True)
+            DISK.folder(Path(document["registry"]).parent)
         if document["entity_key_serialization_version"] != _SERIALIZATION:
             raise ValueError(f"entity_key_serialization_version must be {_SERIALIZATION}")
         # Only our store's choice of the latest row breaks ties as retrieval does; Feast's own sort is not stable.

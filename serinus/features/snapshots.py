@@ -6,21 +6,19 @@ never meet a snapshot of older ones. Loading needs no Feast. One process at a ti
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import sqlite3
 import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from serinus.features.clock import lookup_time
+from serinus.files import DISK, locked
 
 _LOCK, _DAY = ".lock", "%Y-%m-%d"
 
@@ -52,13 +50,8 @@ class SqliteLoader:
 
     def load(self, snapshot: Path) -> None:
         """See `Loader`."""
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}")
-        try:
+        with DISK.replacing(self._target) as fresh:
             shutil.copyfile(snapshot, fresh)
-            fresh.replace(self._target)
-        finally:
-            fresh.unlink(missing_ok=True)  # a full disk, for example
 
 
 class FeatureClock:
@@ -97,12 +90,11 @@ class FeatureClock:
         if path.exists():
             return
         self._clear_others()
-        self._folder.mkdir(exist_ok=True)
+        DISK.folder(self._folder)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder.parent) as scratch:
             fresh = Path(scratch) / path.name
             self._make(as_of, fresh, self._before(path))
-            _sync(fresh)
-            fresh.replace(path)
+            DISK.place(fresh, path)
 
     def _clear_others(self) -> None:
         """Snapshots of features that were built anew since, and what a maker that was killed left."""
@@ -110,13 +102,9 @@ class FeatureClock:
             if path != self._folder and path.name != _LOCK:
                 shutil.rmtree(path, ignore_errors=True)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Holds the snapshots against other clocks; the system lets go of them when this process ends."""
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        with (self._folder.parent / _LOCK).open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def _alone(self) -> AbstractContextManager[None]:
+        """Holds the snapshots against other clocks."""
+        return locked(self._folder.parent / _LOCK)
 
 
 def fingerprint(files: Iterable[Path], sources: Iterable[Path]) -> str:
@@ -141,11 +129,3 @@ def counts(snapshot: Path, project: str) -> dict[str, int]:
             for table in tables
             if table.startswith(f"{project}_")
         }
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

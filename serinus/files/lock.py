@@ -1,8 +1,7 @@
 """Locks between processes, as the system keeps them on open files.
 
-Invariant: a lock is let go with its file or with its process, however that ended, so none is ever stale; the file stays
-and is not deleted by anybody, for two who open it must find the same one. What it says is the holder's note, and means
-nothing once the lock is free.
+Invariant: a lock is let go with its file or with its process, however that ended, so none is ever stale. Nobody but its
+holder deletes the file. What it says is the holder's note, and means nothing once the lock is free.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ class LockFile:
         """`flags` are those of `os.open`: with `O_CREAT` the folder is made as well, without it a file must exist."""
         if flags & os.O_CREAT:
             disk.folder(path.parent)
-        self.path, self._handle = path, os.open(path, flags, 0o644)
+        self.path, self._flags = path, flags
+        self._handle = os.open(path, flags, 0o644)
 
     def take(self, *, shared: bool = False, patience: float | None = None) -> None:
         """Locks against all others, or with `shared` against those who do not share.
@@ -43,10 +43,18 @@ class LockFile:
         Waits `patience` seconds at most (0: not at all; None: until it is free). Raises `Taken`.
         """
         how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        if patience is None:
+        deadline = None if patience is None else time.monotonic() + patience
+        self._lock(how, deadline)
+        while self._flags & os.O_CREAT and not self._in_place():
+            # Its holder deleted it; whoever comes now finds another file, and must find this one locked.
+            os.close(self._handle)
+            self._handle = os.open(self.path, self._flags, 0o644)
+            self._lock(how, deadline)
+
+    def _lock(self, how: int, deadline: float | None) -> None:
+        if deadline is None:
             fcntl.flock(self._handle, how)
             return
-        deadline = time.monotonic() + patience
         while not self._tried(how):
             if time.monotonic() >= deadline:
                 raise Taken(self.path, self.note())
@@ -58,6 +66,12 @@ class LockFile:
         except BlockingIOError:
             return False
         return True
+
+    def _in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._handle), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def note(self) -> str:
         """What the one that holds it said last."""

@@ -1,17 +1,17 @@
 """Where bundles live: a folder (also a mounted volume), one immutable sub-folder a content hash.
 
-Invariant: a bundle is visible under `<model>/<hash>` only when it is whole, because it is written beside and renamed;
-putting the same bundle twice is harmless, and what is stored is never changed.
+Invariant: a bundle is visible under `<model>/<hash>` only when it is whole and on disk; putting the same
+bundle twice is harmless, and what is stored is never changed.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from serinus.core.errors import BundleError, NotFound
+from serinus.files import DISK, Disk
 from serinus.model.bundle import MANIFEST, content_hash
 
 SCHEME = "file://"
@@ -20,8 +20,8 @@ SCHEME = "file://"
 class FolderBundleStore:
     """`BundleStore` on a file system."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    def __init__(self, root: Path, *, disk: Disk = DISK) -> None:
+        self.root, self._disk = root.resolve(), disk
 
     def put(self, model: str, folder: Path) -> str:
         """Copies the bundle in `folder` and returns its URI, `file://…/<model>/<hash>`."""
@@ -29,6 +29,7 @@ class FolderBundleStore:
         target = self.root / model / digest
         if not target.exists():
             self._publish(folder, target)
+        self._disk.sync(target.parent)  # whoever published it may have been killed before
         return SCHEME + str(target)
 
     def get(self, uri: str) -> Path:
@@ -41,24 +42,6 @@ class FolderBundleStore:
         return folder
 
     def _publish(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        shutil.copytree(source, fresh)
-        for path in fresh.iterdir():
-            _sync(path)
-        try:
-            fresh.rename(target)
-        except OSError:
-            # Another process published the same content first; identical by name.
-            shutil.rmtree(fresh)
-            if not target.exists():
-                raise
-        _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        # Another process may publish the same content first; identical by name.
+        with suppress(FileExistsError), self._disk.new_folder(target) as fresh:
+            shutil.copytree(source, fresh, dirs_exist_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serinus.core.errors import Conflict, NotFound, SerinusError, Unavailable
+from serinus.files import DISK
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +40,7 @@ def connect(uri: str) -> MlflowClient:
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     if uri.startswith(_SQLITE):
-        Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        DISK.folder(Path(uri.removeprefix(_SQLITE)).parent)
     with translated(f"MLflow at {uri}"), warnings.catch_warnings():
         # MLflow's own use of SQLAlchemy warns while its tables are mapped; nothing of ours can change that.
         warnings.simplefilter("ignore")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from serinus.files import DISK
+
 _REQUESTS, _OUTCOMES = "requests.jsonl", "outcomes.json"
 
 
@@ -32,7 +34,7 @@ class Progress:
     """A replay's folder."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        DISK.folder(folder)
         self.folder, self._lock = folder, threading.Lock()
         self._sent = {one.number: one for one in self._lines()}
         path = folder / _OUTCOMES
@@ -62,9 +64,7 @@ class Progress:
     def took(self, pass_number: int, count: int) -> None:
         """Moves on by `count`."""
         self._outcomes[str(pass_number)] = self.outcomes(pass_number) + count
-        fresh = self.folder / f".{_OUTCOMES}"
-        fresh.write_text(json.dumps(self._outcomes), encoding="utf-8")
-        fresh.replace(self.folder / _OUTCOMES)
+        DISK.replace(self.folder / _OUTCOMES, json.dumps(self._outcomes))
 
     def close(self) -> None:
         """Closes the file."""

@@ -5,8 +5,6 @@ Invariant: written as a whole by the pipeline, from the very rows of the test wi
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serinus.core.errors import NotFound
+from serinus.files import DISK
 
 BASELINE = "baseline:"
 CONTEXT = "context:"
@@ -62,13 +61,10 @@ def record(
 
 def write_recording(folder: Path, recording: Recording) -> None:
     """Replaces the folder."""
-    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    fresh.mkdir(parents=True)
-    for name in _FILES:
-        getattr(recording, name).to_parquet(fresh / f"{name}.parquet", index=False)
-    if folder.exists():
-        shutil.rmtree(folder)
-    fresh.rename(folder)
+    with DISK.new_folder(folder) as fresh:
+        for name in _FILES:
+            getattr(recording, name).to_parquet(fresh / f"{name}.parquet", index=False)
+        DISK.remove(folder)
 
 
 def read_recording(folder: Path, problem: str) -> Recording:

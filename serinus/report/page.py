@@ -6,7 +6,6 @@ from data is escaped by the template engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from serinus.core.card.steps import four_steps
 from serinus.core.metric import family_of, of_family
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, Outcome, warnings
+from serinus.files import DISK
 from serinus.report import plots, rollouts
 from serinus.report.svg import bars
 from serinus.training.results import Evaluation
@@ -56,10 +56,7 @@ def _text(name: str) -> str:
 
 def write(run: RunRecord, path: Path, card: Problem | None = None) -> None:
     """Replaces the file as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(render(run, card), encoding="utf-8")
-    fresh.replace(path)
+    DISK.replace(path, render(run, card))
 
 
 def _model(run: RunRecord) -> dict[str, Any]:

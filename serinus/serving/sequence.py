@@ -7,13 +7,14 @@ and dies with its count: where the file is gone, the next writer has another nam
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import struct
 import uuid
 from pathlib import Path
 from typing import Protocol
+
+from serinus.files import DISK, LockFile, Taken
 
 _COUNT = struct.Struct("<Q")
 
@@ -31,11 +32,12 @@ class SequenceFile:
     """`Sequence` in `<folder>/<revision>.<token>`: a file that no living process holds, else a new one."""
 
     def __init__(self, folder: Path, revision: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._handle, self.writer = _claim(folder, revision)
-        if os.fstat(self._handle).st_size < _COUNT.size:
-            os.ftruncate(self._handle, _COUNT.size)
-        self._map = mmap.mmap(self._handle, _COUNT.size)
+        DISK.folder(folder)
+        self._file = _claim(folder, revision)
+        self.writer, handle = self._file.path.name, self._file.fileno()
+        if os.fstat(handle).st_size < _COUNT.size:
+            os.ftruncate(handle, _COUNT.size)
+        self._map = mmap.mmap(handle, _COUNT.size)
 
     def next(self) -> int:
         """See `Sequence`."""
@@ -46,28 +48,27 @@ class SequenceFile:
     def close(self) -> None:
         """Lets another process go on with it."""
         self._map.close()
-        os.close(self._handle)
+        self._file.close()
 
 
-def _claim(folder: Path, revision: str) -> tuple[int, str]:
-    """A file of the revision, locked, and its name."""
+def _claim(folder: Path, revision: str) -> LockFile:
+    """A file of the revision, locked."""
     for name in sorted(path.name for path in folder.iterdir() if path.name.rpartition(".")[0] == revision):
-        handle = _locked(folder / name, 0)
-        if handle is not None:
-            return handle, name
+        file = _locked(folder / name, os.O_RDWR)
+        if file is not None:
+            return file
     while True:
-        name = f"{revision}.{uuid.uuid4().hex[:12]}"
-        handle = _locked(folder / name, os.O_CREAT | os.O_EXCL)
+        file = _locked(folder / f"{revision}.{uuid.uuid4().hex[:12]}", os.O_RDWR | os.O_CREAT | os.O_EXCL)
         # None when another process found the file before it was locked, and holds it.
-        if handle is not None:
-            return handle, name
+        if file is not None:
+            return file
 
 
-def _locked(path: Path, more: int) -> int | None:
-    handle = os.open(path, os.O_RDWR | more, 0o644)
+def _locked(path: Path, flags: int) -> LockFile | None:
+    file = LockFile(path, flags=flags)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        file.take(patience=0)
+    except Taken:
+        file.close()
         return None
-    return handle
+    return file

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from serinus.core.errors import Conflict, SerinusError
+from serinus.files import is_locked
 from serinus.wiring.adapters import tracker
-from serinus.wiring.lifeline import held, is_held
+from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project
 
 REASON = "interrupted or killed before it ended"
@@ -29,7 +30,7 @@ def close_cut_off(project: Project, problem: str, *, but: str = "") -> list[str]
     locks = sorted((project.home / "runs").glob(f"*/{run_lock(Path(), problem).name}"))
     closed = []
     for lock in locks:
-        if lock.parent.name == but or is_held(lock):
+        if lock.parent.name == but or is_locked(lock):
             continue
         try:
             with held(lock, Conflict(f"run {lock.parent.name} goes on")):

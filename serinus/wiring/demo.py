@@ -147,9 +147,7 @@ def _set_aside(project: Project, run: str) -> None:
     for place in (f"services/{PROBLEM}.json", f"services/{PROBLEM}", f"events/{PROBLEM}"):
         path = project.home / place
         if path.exists():
-            kept = project.home / "before" / run / place
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(kept)
+            DISK.move(path, project.home / "before" / run / place)
 
 
 def _roll_out(demo: Demo) -> dict[str, Any]:

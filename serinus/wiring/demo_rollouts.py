@@ -68,7 +68,7 @@ class DemoRollouts:
 
     def run(self) -> dict[str, Any]:
         """All of them, one after the other; facts of the step. What has ended in an earlier try is not repeated."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        DISK.folder(self.folder)
         begins = self.folder / "fault-begins"
         begins.unlink(missing_ok=True)
         with (

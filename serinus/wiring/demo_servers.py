@@ -17,6 +17,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from serinus.core.errors import Unavailable
+from serinus.files import DISK
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
 
@@ -59,7 +60,7 @@ def collecting(problem: str, folder: Path, *, event_time: bool = True) -> Iterat
 
 @contextmanager
 def _server(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    log.parent.mkdir(parents=True, exist_ok=True)
+    DISK.folder(log.parent)
     with log.open("wb") as handle:
         process = subprocess.Popen(
             [sys.executable, "-m", "serinus", *arguments], stdout=handle, stderr=subprocess.STDOUT

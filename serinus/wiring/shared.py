@@ -7,18 +7,16 @@ a whole run (Kubeflow), they may, and then the marks refuse what would mix their
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serinus.core.errors import Conflict
-from serinus.files import DISK
+from serinus.files import DISK, LockFile, Taken, locked
 
 
 class WrittenBy(BaseModel):
@@ -53,15 +51,15 @@ class SharedFolder:
     def writing(self, mine: WrittenBy) -> Iterator[None]:
         """Nobody reads or writes meanwhile; the mark stands only when all is written."""
         mark = self._beside("written_by.json")
-        with self._held(fcntl.LOCK_EX):
-            mark.unlink(missing_ok=True)
+        with locked(self._beside("lock")):
+            DISK.remove(mark)
             yield
             DISK.replace(mark, mine.model_dump_json(indent=1) + "\n")
 
     @contextmanager
     def reading(self, run: str, snapshot_hash: str = "") -> Iterator[None]:
         """Nobody writes meanwhile. Raises `Conflict` unless that run wrote it, from that data where it is told."""
-        with self._held(fcntl.LOCK_SH):
+        with locked(self._beside("lock"), shared=True):
             found = self.written_by()
             if found is None or found.run != run or snapshot_hash not in ("", found.snapshot_hash):
                 raise self._not_those_of(run, snapshot_hash, found)
@@ -80,14 +78,6 @@ class SharedFolder:
             hint="the runs of a problem share them, so let one end before the next begins, and start this one again "
             f"(a local one: `serinus pipeline run {self.problem} --resume {run}` writes them anew)",
         )
-
-    @contextmanager
-    def _held(self, how: int) -> Iterator[None]:
-        path = self._beside("lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as handle:
-            fcntl.flock(handle, how)
-            yield
 
     def _beside(self, name: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{name}")
@@ -109,23 +99,14 @@ def turn(home: Path, problem: str, run: str) -> Iterator[None]:
 
     Raises `Conflict` naming the run that has it.
     """
-    path = home / "runs" / f".{problem}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as handle:
+    with LockFile(home / "runs" / f".{problem}.lock") as lock:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise _taken(problem, handle) from fault
-        handle.truncate(0)
-        handle.write(f"run {run}, process {os.getpid()}")
-        handle.flush()
+            lock.take(patience=0)
+        except Taken as fault:
+            raise Conflict(
+                f"another run of {problem} is under way",
+                cause=fault.note,
+                hint="wait for its end, or stop it; the runs of a problem share feature sources and recordings",
+            ) from fault
+        lock.say(f"run {run}, process {os.getpid()}")
         yield
-
-
-def _taken(problem: str, handle: IO[str]) -> Conflict:
-    handle.seek(0)
-    return Conflict(
-        f"another run of {problem} is under way",
-        cause=handle.read(),
-        hint="wait for its end, or stop it; the runs of a problem share feature sources and recordings",
-    )

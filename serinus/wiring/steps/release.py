@@ -14,6 +14,7 @@ from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, warnings
 from serinus.features.snapshots import counts
+from serinus.files import DISK
 from serinus.model.bundle import read_manifest
 from serinus.training.results import Evaluation
 from serinus.wiring.adapters import bundle_store, deployer, feature_clock, registry, tracker
@@ -100,7 +101,7 @@ def report(problem: str, job: str, html: Path, summary: Path) -> None:
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(text, encoding="utf-8")
         write(record, context.journal.folder / "report.html", card)
-        (context.journal.folder / "summary.json").write_text(text, encoding="utf-8")
+        DISK.replace(context.journal.folder / "summary.json", text)
         context.facts["closed"] = _close(context, record)
 
 

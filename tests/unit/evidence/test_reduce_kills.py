@@ -1,7 +1,9 @@
-"""A reduction with compaction, killed before and after each of its operations on files: the next one ends the same."""
+"""A reduction with compaction that is killed, or loses power, at each of its operations on files: the next one ends the
+same."""
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.state import StateFolder
 from serinus.files import DISK, Disk
-from tests.disks import Killed, KillingDisk
+from tests.disks import Killed, KillingDisk, PowerDisk
 
 
 class Service:
@@ -30,6 +32,12 @@ class Service:
             log.append(Stream.SCORES, [scores(name)])
             log.append(Stream.EXPOSURES, [exposure(name, at=START + number * DAY, sequence=number)])
             log.append(Stream.OUTCOMES, [outcome(f"o{number}", name, "b", as_of=START + number * DAY)])
+
+    def at(self, folder: Path) -> Service:
+        """The same in another folder, with what is there."""
+        moved = copy(self)
+        moved._folder = folder
+        return moved
 
     def reducer(self, disk: Disk = DISK) -> KpiReducer:
         """Of a new process."""
@@ -62,3 +70,15 @@ def test_killed_at_any_operation_the_next_run_ends_the_same(tmp_path: Path, reta
             break
         number += 1
     assert number > 15
+
+
+def test_power_lost_after_any_operation_the_next_run_ends_the_same(tmp_path: Path, retail_card: Problem) -> None:
+    expected = Service(tmp_path / "whole", retail_card).reduce()
+    service = Service(tmp_path / "home", retail_card)
+    disk = PowerDisk(tmp_path / "home")
+    service.reducer(disk).reduce(START + 2 * DAY)
+    moments = disk.moments()
+    assert len(moments) > 15
+    for number, left in enumerate(moments):
+        assert service.at(left.put(tmp_path / f"{number}")).reduce() == expected, number
+    disk.close()

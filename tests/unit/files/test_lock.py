@@ -110,6 +110,40 @@ def test_threads_of_one_process_take_turns(tmp_path: Path) -> None:
     assert most == 1
 
 
+def test_a_holder_may_delete_the_file_and_there_is_still_one_holder(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / ".lock", 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with locked(path):
+                inside += 1
+                most = max(most, inside)
+                assert path.exists()
+                os.sched_yield()
+                inside -= 1
+                path.unlink()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, path.exists()) == (1, False)
+
+
+def test_who_waits_for_one_holder_does_not_wait_for_the_next(tmp_path: Path) -> None:
+    """A process that ends with its starter: another one may have made the file anew since."""
+    path = tmp_path / ".lock"
+    holder = Holder(path)
+    with LockFile(path, flags=os.O_RDONLY) as file:
+        path.unlink()
+        other = Holder(path)
+        holder.kill()
+        file.take(shared=True)
+    other.kill()
+
+
 def test_a_block_that_fails_lets_go(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x"), locked(tmp_path / ".lock"):
         raise ValueError("x")

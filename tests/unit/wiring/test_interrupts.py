@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from serinus.core.errors import Conflict
+from serinus.files import is_locked
 from serinus.wiring.interrupts import INTERRUPTED, guarded
-from serinus.wiring.lifeline import VARIABLE, held, is_held
+from serinus.wiring.lifeline import VARIABLE, held
 
 SECONDS = 60.0
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -126,11 +127,11 @@ def test_a_process_ends_with_its_starter_however_that_ended(tmp_path: Path, how:
         wait((tmp_path / "up").exists)
         below = psutil.Process(parent.pid).children(recursive=True)
         assert len(below) == 2
-        assert is_held(tmp_path / "lock")
+        assert is_locked(tmp_path / "lock")
         parent.send_signal(how)
         parent.wait(SECONDS)
         wait(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
-        assert not is_held(tmp_path / "lock")
+        assert not is_locked(tmp_path / "lock")
         with held(tmp_path / "lock", TAKEN):  # what is left is in nobody's way
             pass
     finally:
@@ -149,10 +150,10 @@ def test_one_that_comes_late_does_not_follow_the_next_starter(tmp_path: Path) ->
 
 def test_a_lock_is_held_once_and_named_only_while_it_is(tmp_path: Path) -> None:
     before = os.environ.get(VARIABLE)
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
     with held(tmp_path / "lock", TAKEN):
-        assert is_held(tmp_path / "lock")
+        assert is_locked(tmp_path / "lock")
         with pytest.raises(Conflict, match="taken"), held(tmp_path / "lock", TAKEN):
             pass
     assert os.environ.get(VARIABLE) == before
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
