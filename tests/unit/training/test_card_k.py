@@ -179,6 +179,13 @@ def test_a_gate_that_asks_for_another_page_is_a_fault_that_names_the_cards_k(ret
     assert "hits_at_5" in line
 
 
+@pytest.mark.parametrize("metric", ["any_hit_at_7", "clicks_at_7", "top_1_at_7"])
+def test_what_is_no_metric_at_any_k_is_not_blamed_on_the_k(retail_card: Problem, metric: str) -> None:
+    with pytest.raises(CardError) as raised:
+        parse_card(with_k(retail_card, 5, beats_baselines=metric))
+    assert "kind ranking; known: " in raised.value.cause
+
+
 def test_a_selection_by_another_page_is_one_too(retail_card: Problem) -> None:
     raw = with_k(retail_card, 5)
     raw["data"]["selection"] |= {"metric": "hits_at_10", "direction": "higher"}
