@@ -146,7 +146,7 @@ def _gates(candidate: str, raw: list[dict[str, Any]]) -> str:
 def _summary(journal: Journal, record: RunRecord, seconds: float) -> None:
     evaluation = record.facts("evaluate").get("evaluation")
     if evaluation:
-        _pareto(evaluation)
+        show_models(evaluation)
     imports = sum(step.import_seconds for step in record.steps)
     out.print(f"{seconds:.0f} s, of which starting processes and importing libraries {imports:.0f} s")
     registered = record.facts("register")
@@ -171,7 +171,8 @@ _LABELS = {
 }
 
 
-def _pareto(evaluation: dict[str, Any]) -> None:
+def show_models(evaluation: dict[str, Any]) -> None:
+    """Candidates and baselines on the test window, for people."""
     found = [(of_family(family, evaluation["models"][0]["metrics"]), label) for family, label in _LABELS.items()]
     labels = {key: label.format(k=family_of(key)[1]) for key, label in found if key}
     rows = [

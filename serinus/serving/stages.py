@@ -218,7 +218,7 @@ class Stages:
 
 
 def rank(items: tuple[str, ...], probabilities: NDArray[np.float64]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Both by falling probability; ties keep the order of the request, as in `serinus.core.kpi`."""
+    """Both by falling probability; ties keep the order of the request, as in `serinus.core.kpi.ranked`."""
     order = np.argsort(-probabilities, kind="stable")
     return tuple(items[i] for i in order) if items else (), tuple(float(probabilities[i]) for i in order)
 

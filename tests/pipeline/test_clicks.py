@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from examples.clicks.truth import random_costs, true_effect
 from examples.clicks.versions.alterations import RANDOM_COSTS
 from examples.clicks.world import World
 from serinus.cli.app import app
+from serinus.core.kpi import Kpi
 from serinus.core.words import Phase
 from serinus.wiring.project import Project, open_project
 
@@ -106,6 +108,22 @@ def test_each_version_comes_to_its_end(
     assert state.phase is (Phase.PROMOTED if version == "better" else Phase.ROLLED_BACK)
     assert visits < 20_000
     assert not state.frozen
+
+
+@pytest.mark.parametrize(("version", "phase"), [("better", Phase.PROMOTED), ("worse", Phase.ROLLED_BACK)])
+def test_a_version_is_judged_by_what_visitors_do_alone(
+    project: Project, shop: Trained, tmp_path: Path, version: str, phase: Phase
+) -> None:
+    """Whether a page was clicked at all: no score and no label is read, so the model could be anybody's."""
+    clicked = {"name": "clicked_at_all", "formula": "outcome_rate", "outcome": "clicked", "direction": "higher",
+               "role": "goal", "per": "request", "non_inferiority_margin": 0.05}  # fmt: skip
+    requirements = shop.card.requirements.model_copy(update={"kpis": (Kpi.model_validate(clicked),)})
+    by_clicks = replace(shop, card=shop.card.model_copy(update={"requirements": requirements}))
+    stable = trained.first(project) if version == "better" else trained.second(project)
+    candidate = trained.second(project, "" if version == "better" else version)
+    state, visits = rolled_out(by_clicks, WORLD, tmp_path, stable, candidate, seed=SEED)
+    assert (state.phase, state.decided_by) == (phase, "clicked_at_all")
+    assert visits < 20_000
 
 
 def test_the_same_seed_comes_to_the_same_end(project: Project, shop: Trained, tmp_path: Path) -> None:

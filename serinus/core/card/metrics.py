@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from serinus.core.fields import Kind
-from serinus.core.metric import family_of, metric_of, of_baselines, of_models
+from serinus.core.metric import at, family_of, metric_of, metrics_at, of_baselines, of_models
 
 if TYPE_CHECKING:
     from serinus.core.card.operation import GateRule
@@ -48,5 +48,5 @@ def _of_gate(gate: GateRule, card: Problem, ranking: bool) -> Iterator[str]:
 def _known(asked: str, names: tuple[str, ...], k: int) -> str:
     """With the reason where it is only another k that is asked for."""
     family, other = family_of(asked)
-    same = other not in (None, k) and any(family_of(name) == (family, k) for name in names)
+    same = other is not None and asked in metrics_at(other) and at(family, k) in names
     return f"{f'the k of this card is {k}; ' if same else ''}known: {', '.join(names)}"

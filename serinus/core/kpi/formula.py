@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Estimator = Literal["ratio", "calibration", "count"]
 Role = Literal["goal", "guardrail", "report"]
+# How many columns an estimator can read: a value a request, or the two sums of a quotient.
+_COLUMNS: dict[Estimator, tuple[int, ...]] = {"ratio": (1, 2), "calibration": (2,), "count": (1,)}
 # So many units with a positive value must be seen on the canary, or be expected there by the stable arm's share. Fewer
 # make no mean normal: of rare events none may have come yet, of heavy-tailed amounts no large one (docs/statistics.md).
 FEWEST_POSITIVE, FEWEST_PAYERS = 30, 200
@@ -76,6 +78,10 @@ class Formula:
     least_effect: float = -1.0
     metric: str = ""
     k_of_card: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.columns) not in _COLUMNS[self.estimator]:
+            raise ValueError(f"formula {self.name} has {len(self.columns)} columns, which no {self.estimator} can read")
 
     def __str__(self) -> str:
         return self.name

@@ -16,11 +16,11 @@ from serinus.core.kpi.formulas import formula_of
 
 # What a field of a KPI says, for the message that it is missing.
 _SAYS = {
-    "k": "how many of the first places count",
-    "cap": "the most that one request counts",
-    "threshold_ms": "the time above which an answer is slow",
-    "window": "the days in which a return counts",
-    "outcome": "the name of the outcomes that count",
+    "k": ", how many of the first places count",
+    "cap": ", the most that one request counts",
+    "threshold_ms": ", the time above which an answer is slow",
+    "window": ", the days in which a return counts",
+    "outcome": ", the name of the outcomes that count",
 }
 
 
@@ -80,7 +80,7 @@ class Kpi(CardPart):
         guards = self.formula.guards
         for field in guards.needs:
             if not getattr(self, field):
-                raise ValueError(f"formula {self.formula} needs {field}, {_SAYS[field]}")
+                raise ValueError(f"formula {self.formula} needs {field}{_SAYS.get(field, '')}")
         if self.role == "goal" and self.non_inferiority_margin is None:
             raise ValueError("a goal needs non_inferiority_margin: the loss you could accept, as a share of the mean")
         if guards.report_only and self.role != "report":

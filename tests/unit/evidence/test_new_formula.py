@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_a_rollout_over_it_is_stored_and_read_by_its_name(card: Problem) -> None
     spec = spec_of(card.requirements.kpis)
     assert '"formula":"value_per_outcome"' in spec.model_dump_json()
     assert RolloutSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("estimator", "columns"), [("count", ("_a", "_b")), ("calibration", ("",)), ("ratio", ("_a", "_b", "_c"))]
+)
+def test_columns_that_its_estimator_cannot_read_are_refused(estimator: Any, columns: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=f"columns, which no {estimator} can read"):
+        Formula("wrong", _worth_and_count, estimator=estimator, columns=columns)
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
