@@ -41,8 +41,9 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server that keeps nothing, or with `durable` all it answered; can be killed and started on its port."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        self.port, self._folder = free_port(), folder
+    def __init__(self, folder: Path, *options: str, durable: bool = False) -> None:
+        """`options` are further ones of redis-server's command line."""
+        self.port, self._folder, self._options = free_port(), folder, options
         self._persistence = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +56,7 @@ class RedisServer:
         """Returns when it answers."""
         program = shutil.which("redis-server")
         assert program, "redis-server is needed: apt-get install redis-server"
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._persistence]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._persistence, *self._options]
         self._process = subprocess.Popen(
             [program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

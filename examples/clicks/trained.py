@@ -12,11 +12,10 @@ from examples.clicks.truth import Served
 from examples.clicks.versions.alterations import alterations
 from serinus.core.errors import NotFound
 from serinus.core.rollout.spec import Revision
-from serinus.features.online import OnlineReader
 from serinus.wiring.adapters import online_address
 from serinus.wiring.project import Project
 from serinus.wiring.rollout_start import template
-from serinus.wiring.serve import feature_service, load_bundle, online_store
+from serinus.wiring.serve import load_bundle, online_reader
 from serinus.wiring.services import revision
 from serinus.wiring.serving import service_of
 
@@ -32,8 +31,7 @@ def load(project: Project) -> Trained:
             f"no versions are trained in {project.home}", hint="`make quick` trains and plays them"
         ) from fault
     bundles = {uri: load_bundle(uri) for uri in (service.first_uri, service.storage_uri)}
-    store = online_store(online_address(project, PROBLEM), PROBLEM)
-    reader = OnlineReader(store, feature_service(bundles[service.storage_uri]))
+    reader = online_reader(online_address(project, PROBLEM), bundles[service.storage_uri])
     return Trained(project.problem(PROBLEM).card, bundles, reader)
 
 

@@ -35,6 +35,7 @@ from serinus.features.historical import HistoricalFeatures
 from serinus.features.keys import KEY_TYPES, TEXT, key_of, require_keys
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
 from serinus.features.snapshots import Earlier, counts
+from serinus.features.stores import SQLITE_ONLY
 from serinus.files import DISK
 
 if TYPE_CHECKING:
@@ -321,6 +322,7 @@ def _repo_config(project: FeastProject, document: dict[str, Any]) -> RepoConfig:
         raise UsageError(
             f"{project.config} asks for an online store that cannot be read",
             cause="its type must be sqlite, and versioned views off",
+            hint=SQLITE_ONLY,
         )
     return config
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from serinus.core.errors import UsageError
 from serinus.core.names import feast_project
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
-from serinus.features.snapshots import Earlier, FeatureClock, Loader, SqliteLoader, fingerprint
+from serinus.features.snapshots import Earlier, FeatureClock, fingerprint
+from serinus.features.stores import SQLITE_ONLY, loader_of
 from serinus.model.store import FolderBundleStore
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.project import Project, load_module, read_yaml
@@ -72,27 +73,18 @@ def feature_clock(project: Project, problem: str, online: str = "") -> FeatureCl
     def make(as_of: datetime, path: Path, earlier: Earlier | None) -> None:
         store().write_snapshot(as_of, path, earlier)
 
-    return FeatureClock(folder, mark, make, _loader(address, feast_project(problem)))
-
-
-def _loader(address: str, feast: str) -> Loader:
-    if "://" in address:
-        from serinus.features.redis_store import RedisLoader
-
-        return RedisLoader(address, feast)
-    return SqliteLoader(Path(address))
+    return FeatureClock(folder, mark, make, loader_of(address, feast_project(problem)))
 
 
 def online_address(project: Project, problem: str) -> str:
-    """Where the profile, else Feast's configuration, puts the online store: a path, or a Redis address."""
+    """Where the profile, else Feast's configuration, puts the online store: a path, or an address of Redis."""
     if project.profile.online:
         return project.profile.online
     config = project.feature_repo / "feature_store.yaml"
     document: Any = read_yaml(config)
     values = {"SERINUS_HOME": str(project.home), "SERINUS_PROBLEM": problem}
     store = document.get("online_store", {}) if isinstance(document, dict) else {}
-    address = store.get("path") or store.get("connection_string")
-    if not isinstance(address, str):
-        raise UsageError(f"{config} does not say where the online store is", hint="online_store needs a path")
-    filled = Template(address).safe_substitute(values)
-    return filled if store.get("type") == "sqlite" else f"redis://{filled}"
+    path = store.get("path")
+    if store.get("type") != "sqlite" or not isinstance(path, str):
+        raise UsageError(f"{config} does not say where the online store is", hint=SQLITE_ONLY)
+    return Template(path).safe_substitute(values)

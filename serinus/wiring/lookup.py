@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serinus.core.errors import UsageError
-from serinus.core.names import feast_project
 from serinus.features.batch import Column, Ragged
 from serinus.features.keys import IdKinds, fault_of
-from serinus.features.online import Lookup, OnlineReader, RawStore, SqliteStore
+from serinus.features.online import Lookup, OnlineReader
 from serinus.features.service import ServiceInfo
+from serinus.features.stores import store_of
 from serinus.wiring.adapters import feature_store, online_address
 from serinus.wiring.project import Project
 
@@ -57,7 +56,7 @@ class Found:
 class Asked:
     """An entity and items of a problem, as of a time (the snapshot's own when None).
 
-    `online` is the store's address, a path or redis://…; when empty that of the profile or of Feast's configuration.
+    `online` is the store's address, a path or one of Redis; when empty that of the profile or of Feast's configuration.
     """
 
     problem: str
@@ -77,7 +76,7 @@ def look_up(project: Project, asked: Asked) -> list[Found]:
     kinds = IdKinds.of(service.model_dump(), card.framing.entity, "", card.framing.item)
     _require_ids(kinds, asked)
     address = asked.online or online_address(project, asked.problem)
-    reader = OnlineReader(_store(address, feast_project(asked.problem)), service)
+    reader = OnlineReader(store_of(address, service.project, timeout=PATIENCE_SECONDS), service)
     moment = asked.as_of or card.data.snapshot_time
     found = _rows(card.framing.entity, reader.read(card.framing.entity, [asked.entity], moment), service)
     if card.framing.item and asked.items:
@@ -91,14 +90,6 @@ def _require_ids(kinds: IdKinds, asked: Asked) -> None:
         if fault:
             hint = "the written form of an id: docs/concepts/inputs.md"
             raise UsageError(f"{given!r} is no id to look up", cause=fault, hint=hint)
-
-
-def _store(address: str, feast: str) -> RawStore:
-    if "://" in address:
-        from serinus.features.redis_store import RedisStore
-
-        return RedisStore(address, feast, timeout=PATIENCE_SECONDS)
-    return SqliteStore(Path(address), feast)
 
 
 def _rows(kind: str, lookup: Lookup, service: ServiceInfo) -> list[Found]:

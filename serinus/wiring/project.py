@@ -32,8 +32,8 @@ from serinus.wiring.problem_code import MARKER, problem_fault
 class Profile(BaseModel):
     """Addresses of one environment. `home` is absolute once loaded; the others default to places below it.
 
-    `online`: the online store, a path or redis://…; that of Feast's configuration when empty. `salt`: that of services
-    which are made here; drawn when empty.
+    `online`: the online store, a path or an address of Redis; that of Feast's configuration when empty. `salt`: that
+    of services which are made here; drawn when empty.
     `kfp_ui` is where people look at runs: another address than the API's, so without it no link is shown.
     """
 

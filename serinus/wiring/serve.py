@@ -18,10 +18,10 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
-from serinus.core.names import feast_project
 from serinus.core.ports import EventSink
-from serinus.features.online import OnlineReader, RawStore, SqliteStore
+from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
+from serinus.features.stores import store_of
 from serinus.model.bundle import Bundle, read_bundle
 from serinus.model.store import FolderBundleStore
 from serinus.serving.exposures import ExposureWriter
@@ -70,7 +70,7 @@ def _serve(
     log = event_sink(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
     identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
-    reader = OnlineReader(online_store(settings.online, feast_project(settings.service)), feature_service(bundle))
+    reader = online_reader(settings.online, bundle)
     plane = DataPlane(
         identity,
         bundle,
@@ -112,13 +112,10 @@ def feature_service(bundle: Bundle) -> ServiceInfo:
     return found
 
 
-def online_store(address: str, project: str) -> RawStore:
-    """SQLite by its path, Redis by its address."""
-    if "://" in address:
-        from serinus.features.redis_store import RedisStore
-
-        return RedisStore(address, project)
-    return SqliteStore(Path(address), project)
+def online_reader(address: str, bundle: Bundle) -> OnlineReader:
+    """Reads the store at an address as the bundle's definitions say: of their Feast project, whatever serves them."""
+    definitions = feature_service(bundle)
+    return OnlineReader(store_of(address, definitions.project), definitions)
 
 
 def event_sink(address: str, service: str, writer: str) -> EventSink:

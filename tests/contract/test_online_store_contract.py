@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import redis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/features"))
 from feast_repo import TYPES, make_store, row
 
-from serinus.core.errors import Unavailable
+from serinus.core.errors import Unavailable, UsageError
 from serinus.features.batch import Ragged
 from serinus.features.feast_store import FeastStore
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
-from serinus.features.redis_store import RedisLoader, RedisStore
+from serinus.features.redis_client import RedisClient
+from serinus.features.redis_keys import Keys, generation_of
 from serinus.features.snapshots import Earlier, FeatureClock, Loader, SqliteLoader
-from tests.servers import PATIENT_SECONDS, RedisServer, redis_server
+from serinus.features.stores import loader_of, store_of
+from tests.redis_kinds import KINDS, RedisKind, redis_kind
+from tests.servers import PATIENT_SECONDS, redis_server
 
 DAY_5 = datetime(2024, 1, 6, 12, tzinfo=UTC)
 DAY_8 = DAY_5 + timedelta(days=3)
@@ -45,15 +48,21 @@ def feast(tmp_path_factory: pytest.TempPathFactory) -> FeastStore:
     return store
 
 
-@pytest.fixture(scope="module")
-def redis_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+@pytest.fixture(scope="module", params=KINDS)
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisKind]:
+    with redis_kind(request.param, tmp_path_factory.mktemp("redis")) as found:
+        yield found
 
 
-def _over_redis(feast: FeastStore, snapshots: Path, server: RedisServer) -> Online:
-    store = RedisStore(server.address, "toy", timeout=PATIENT_SECONDS)
-    return Online(feast, snapshots, RedisLoader(server.address, "toy"), store)
+@pytest.fixture
+def redis_up(started: RedisKind) -> RedisKind:
+    started.clear()
+    return started
+
+
+def _at(address: str, feast: FeastStore, snapshots: Path) -> Online:
+    store = store_of(address, "toy", timeout=PATIENT_SECONDS)
+    return Online(feast, snapshots, loader_of(address, "toy"), store)
 
 
 class Online:
@@ -83,21 +92,29 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("snapshots")
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def online(
-    request: pytest.FixtureRequest, feast: FeastStore, snapshots: Path, redis_up: RedisServer, tmp_path: Path
-) -> Online:
-    if request.param == "sqlite":
-        path = tmp_path / "online.db"
-        return Online(feast, snapshots, SqliteLoader(path), SqliteStore(path, "toy"))
-    redis.Redis.from_url(redis_up.address).flushall()
-    return _over_redis(feast, snapshots, redis_up)
+@pytest.fixture(scope="module", params=["a path", "sqlite", *KINDS])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisKind | str]:
+    """A running Redis, or the form of a file's address."""
+    if request.param in KINDS:
+        with redis_kind(request.param, tmp_path_factory.mktemp("redis")) as found:
+            yield found
+    else:
+        yield request.param
 
 
 @pytest.fixture
-def online_redis(feast: FeastStore, snapshots: Path, redis_up: RedisServer) -> Online:
-    redis.Redis.from_url(redis_up.address).flushall()
-    return _over_redis(feast, snapshots, redis_up)
+def online(place: RedisKind | str, feast: FeastStore, snapshots: Path, tmp_path: Path) -> Online:
+    """An empty store at every kind of address."""
+    if isinstance(place, str):
+        path = tmp_path / "online.db"
+        return _at(str(path) if place == "a path" else f"sqlite://{path}", feast, snapshots)
+    place.clear()
+    return _at(place.address, feast, snapshots)
+
+
+@pytest.fixture
+def online_redis(feast: FeastStore, snapshots: Path, redis_up: RedisKind) -> Online:
+    return _at(redis_up.address, feast, snapshots)
 
 
 def _oracle(feast: FeastStore, snapshots: Path, as_of: datetime) -> Online:
@@ -184,7 +201,7 @@ def test_a_snapshot_is_made_once_and_dropped_with_its_features(feast: FeastStore
 
 def test_an_unreachable_redis_is_told_and_recovers(feast: FeastStore, snapshots: Path, tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
-        online = _over_redis(feast, snapshots, server)
+        online = _at(server.address, feast, snapshots)
         online.clock.move_to(DAY_5)
         assert online.values(DAY_5, ["1"], [])["users!"] == ["found"]
         server.stop()
@@ -192,16 +209,24 @@ def test_an_unreachable_redis_is_told_and_recovers(feast: FeastStore, snapshots:
             online.values(DAY_5, ["1"], [])
         server.start()
         assert online.values(DAY_5, ["1"], [])["users!"] == ["missing"]
-        RedisLoader(server.address, "toy").load(online.clock.snapshot(DAY_5))
+        loader_of(server.address, "toy").load(online.clock.snapshot(DAY_5))
         assert online.values(DAY_5, ["1"], [])["users!"] == ["found"]
 
 
-def test_a_redis_that_hangs_is_told_and_recovers(online_redis: Online, redis_up: RedisServer) -> None:
+def test_a_redis_that_hangs_is_told_and_recovers(
+    feast: FeastStore, snapshots: Path, redis_up: RedisKind, online_redis: Online
+) -> None:
+    """All of it: whichever node of a cluster has the rows."""
     online_redis.clock.move_to(DAY_5)
-    with redis_up.hung(), pytest.raises(Unavailable, match="does not answer") as told:
-        online_redis.values(DAY_5, ["1"], [])
-    assert "Timeout" in told.value.cause
-    assert told.value.hint
+    quick = OnlineReader(store_of(redis_up.address, "toy"), feast.service_description("toy_service"))
+    with ExitStack() as stack:
+        for server in redis_up.servers:
+            stack.enter_context(server.hung())
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="does not answer") as told:
+                quick.read("user", ["1"], DAY_5)
+            assert "Timeout" in told.value.cause or "timed out" in told.value.cause.lower()
+            assert told.value.hint
     # The answer to the request that was given up must not become the answer to this one.
     assert online_redis.values(DAY_5, ["3"], [])["users:i32"] == [None]
     assert online_redis.values(DAY_5, ["1"], [])["users:i32"] == [2]
@@ -209,30 +234,61 @@ def test_a_redis_that_hangs_is_told_and_recovers(online_redis: Online, redis_up:
 
 def test_an_address_that_is_none_is_told() -> None:
     with pytest.raises(Unavailable, match="not an address"):
-        RedisStore("nonsense://x", "toy")
+        RedisClient("nonsense://x", 1.0)
+    for call in (store_of, loader_of):
+        with pytest.raises(UsageError, match="nonsense://x is no address of an online store") as told:
+            call("nonsense://user:secret@x", "toy")
+        assert "a path, sqlite://…, redis://…, rediss://…, redis+cluster://…" in told.value.hint
 
 
+@pytest.mark.parametrize("started", ["plain", "cluster"], indirect=True)
 def test_the_bytes_are_those_of_feasts_own_materialization(
-    feast: FeastStore, snapshots: Path, redis_up: RedisServer
+    feast: FeastStore, redis_up: RedisKind, online_redis: Online
 ) -> None:
+    """Keys are Feast's for a project that is named as the generation."""
+    theirs = _feast_itself(feast, redis_up, "toy")
+    theirs.materialize(datetime(1970, 1, 1, tzinfo=UTC), DAY_8.replace(hour=0))
+    expected = redis_up.dump()
+    assert len(expected) > MANY
+    redis_up.clear()
+    online_redis.clock.move_to(DAY_8)
+    project = _live_project(redis_up)
+    rows = {key: row for key, row in redis_up.dump().items() if not key.startswith(b"serinus:")}
+    assert all(key.endswith(project) for key in rows)
+    assert {key.removesuffix(project) + b"toy": row for key, row in rows.items()} == expected
+
+
+def test_feasts_own_client_reads_the_live_rows_by_the_name_of_their_generation(
+    feast: FeastStore, redis_up: RedisKind, online_redis: Online
+) -> None:
+    """Its registry holds the same definitions, under that name."""
+    online_redis.clock.move_to(DAY_5)
+    theirs = _feast_itself(feast, redis_up, _live_project(redis_up).decode())
+    theirs.apply(feast._declared())
+    found = theirs.get_online_features(["users:i32", "users:text"], [{"user": 1}, {"user": 77}]).to_dict()
+    assert found["i32"] == [2, None]
+    assert found["text"][0] == online_redis.values(DAY_5, ["1"], [])["users:text"][0]
+
+
+def test_rows_that_feast_materialized_itself_are_read_without_a_load(
+    feast: FeastStore, snapshots: Path, redis_up: RedisKind, online_redis: Online
+) -> None:
+    _feast_itself(feast, redis_up, "toy").materialize(datetime(1970, 1, 1, tzinfo=UTC), DAY_5.replace(hour=0))
+    users, things = ["1", "-2", "3", "4", "77"], ["a", "b", "old", "ü", "never"]
+    assert online_redis.values(DAY_5, users, things) == _oracle(feast, snapshots, DAY_5).values(DAY_5, users, things)
+
+
+def _feast_itself(feast: FeastStore, server: RedisKind, project: str) -> Any:
     from feast import FeatureStore
     from feast.repo_config import RepoConfig
 
-    plain = redis.Redis.from_url(redis_up.address)
-    plain.flushall()
-    document = feast._document | {
-        "online_store": {"type": "redis", "connection_string": f"127.0.0.1:{redis_up.port},db=0"}
-    }
-    theirs = FeatureStore(config=RepoConfig(**document, repo_path=feast._project.config.parent))
-    theirs.materialize(datetime(1970, 1, 1, tzinfo=UTC), DAY_8.replace(hour=0))
-    expected = _dump(plain)
-    assert len(expected) > MANY
-    plain.flushall()
-    online = _over_redis(feast, snapshots, redis_up)
-    online.clock.move_to(DAY_8)
-    plain.delete("serinus:snapshot")
-    assert _dump(plain) == expected
+    kind = "redis_cluster" if server.kind == "cluster" else "redis"
+    place = {"type": "redis", "redis_type": kind, "connection_string": f"127.0.0.1:{server.servers[0].port}"}
+    document = feast._document | {"online_store": place, "project": project}
+    return FeatureStore(config=RepoConfig(**document, repo_path=feast._project.config.parent))
 
 
-def _dump(client: Any) -> dict[bytes, dict[bytes, bytes]]:
-    return {key: client.hgetall(key) for key in client.scan_iter(count=5_000)}
+def _live_project(server: RedisKind) -> bytes:
+    """The Feast project of the live rows."""
+    keys = Keys("toy")
+    return keys.suffix(generation_of(server.dump()[keys.live]))

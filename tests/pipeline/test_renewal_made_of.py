@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from serinus.core.fields import CardPart
 
 from serinus.core.card import Problem
+from serinus.core.fields import CardPart
 from serinus.core.run import StepRecord
 from serinus.wiring import step as frame
 from serinus.wiring.journal import Journal

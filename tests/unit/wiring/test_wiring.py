@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
 from serinus.core.ports import ModelVersion, Service
@@ -50,6 +51,18 @@ def test_environment_variables_decide_before_the_file(renewal_project: Path, tmp
     services = deployer(project)
     services.want("renewal", 1, "file:///b")
     assert services.service("renewal") == Service("renewal", 1, "file:///b", "a1b2c3d4", "", 0, 1, "file:///b")
+
+
+@pytest.mark.parametrize("change", [{"type": "redis", "connection_string": "127.0.0.1:3"}, {"type": "sqlite"}])
+def test_another_store_of_feast_is_told_where_addresses_of_redis_belong(
+    renewal_project: Path, change: dict[str, str]
+) -> None:
+    project = open_project({"SERINUS_PROJECT": str(renewal_project)})
+    config = project.feature_repo / "feature_store.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"online_store": change}))
+    with pytest.raises(UsageError, match="does not say where the online store is") as told:
+        online_address(project, "renewal")
+    assert "SERINUS_ONLINE" in told.value.hint
 
 
 @pytest.mark.parametrize(
