@@ -18,6 +18,7 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
+from serinus.core.names import ServiceRef
 from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader, RawStore, SqliteStore
 from serinus.features.service import ServiceInfo
@@ -68,7 +69,7 @@ def _serve(
     metrics = ServingMetrics()
     log = event_sink(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
-    identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
+    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
     reader = OnlineReader(online_store(settings.online, settings.service), feature_service(bundle))
     plane = DataPlane(
         identity,
