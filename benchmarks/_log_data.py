@@ -91,8 +91,8 @@ def exposures(part: Part) -> pa.Table:
     units = [f"{one}" for one in part.unit]
     columns = {
         "id": [f"r{one}@retail-v1" for one in numbers], "request_id": [f"r{one}" for one in numbers],
-        "service": ["retail"] * count, "revision": ["retail-v1"] * count, "version": ["1"] * count,
-        "arm": [""] * count, "entity": units, "unit": units, "bucket": part.unit % 1000,
+        "service": ["default/retail"] * count, "revision": ["retail-v1"] * count, "version": ["1"] * count,
+        "route": [""] * count, "forced_arm": [""] * count, "entity": units, "unit": units, "bucket": part.unit % 1000,
         "bucket_check": ["ok"] * count, "at": part.at, "as_of": part.at, "items": [ITEMS] * count,
         "cold_start": part.unit % 20 == 0, "unknown_items": [0] * count, "lookups": [303] * count,
         "defaulted": [0] * count, "latency_ms": 3.0 + part.unit % 53, "error": [""] * count,

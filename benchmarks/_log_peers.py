@@ -97,8 +97,8 @@ create temp table returned as
   where o.name = 'visit' and o.request_id = '' and o.as_of > e.as_of and o.as_of <= e.as_of + 30 * {day}
     and o.at <= e.as_of + 30 * {day};
 copy (
-  select e.id, e.request_id, e.revision, e.version, e.arm, e.entity, e.unit, e.bucket, e.bucket_check, e.at, e.as_of,
-    e.cold_start, e.latency_ms, e.error, e.covariates, r.* exclude (id),
+  select e.id, e.request_id, e.revision, e.version, e.route, e.forced_arm, e.entity, e.unit, e.bucket, e.bucket_check,
+    e.at, e.as_of, e.cold_start, e.latency_ms, e.error, e.covariates, r.* exclude (id),
     case when e.as_of + 30 * {day} <= {now} then (t.id is not null)::double end as retention,
     (e.error <> '')::double as error_rate, (e.latency_ms > 50)::double as slow_requests,
     e.cold_start::double as cold_starts

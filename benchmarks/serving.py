@@ -27,6 +27,7 @@ import psutil
 from _bench import finish
 from prometheus_client import CollectorRegistry
 
+from serinus.core.names import ServiceRef
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.replay.recording import read_recording
 from serinus.replay.schedule import Plan, Schedule
@@ -263,7 +264,7 @@ def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
     """The data plane of the predictor with another log."""
     bundle = load_bundle(settings.storage_uri)
     reader = online_reader(settings.online, bundle)
-    identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
+    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
     return DataPlane(
         identity, bundle, reader, log, ServingMetrics(CollectorRegistry()), accept_event_time=True,
         covariates=settings.covariates,

@@ -13,6 +13,8 @@ BUCKETS = 1000
 HEADER = "x-serinus-bucket"
 # Forces an arm, for tests: such a request is answered and never judged (D3).
 ARM_HEADER = "x-serinus-arm"
+# The stamp of the route by which a request came: `<rollout>.<number>`, set by the gateway, or by a client that routes.
+ROUTE_HEADER = "x-serinus-route"
 # 56 bits fit the signed 64-bit arithmetic of a shell; their remainder is off by at most 1000 / 2**56.
 _BYTES = 7
 

@@ -59,7 +59,7 @@ def divided(
         yield Division("", "", "", "", ""), table
         return
     arm, step = _routed(table, rollouts)
-    forced = pc.not_equal(table["arm"], "").to_numpy(zero_copy_only=False)
+    forced = pc.not_equal(table["forced_arm"], "").to_numpy(zero_copy_only=False)
     none = np.full(len(table), "")
     keys = pa.table(
         {

@@ -7,15 +7,15 @@ not an entry of ours is told as such, never half read. pyarrow is imported by re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from serinus.core.errors import DataError
-from serinus.core.events import ROW_TYPES, Event, Stream
+from serinus.core.events import Column, Event, Stream, Use, columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,15 +25,6 @@ ROWS = "rows"
 # Beside a column of lists of floats: how many are in each.
 _LENGTHS = ".n"
 _FLOATS = np.dtype("<f8")
-# By these rows are folded, joined and counted; a release that adds a column to a row type adds none here.
-_IDENTITY = {
-    Stream.EXPOSURES: ("id", "request_id", "revision", "unit", "at", "as_of", "writer", "sequence"),
-    Stream.SCORES: ("id", "request_id"),
-    Stream.OUTCOMES: ("id", "request_id", "unit", "as_of"),
-}
-_KINDS = {
-    stream: {one.name: get_type_hints(kind)[one.name] for one in fields(kind)} for stream, kind in ROW_TYPES.items()
-}
 
 
 @dataclass(frozen=True)
@@ -52,13 +43,13 @@ class Entry:
 def encoded(stream: Stream, events: Sequence[Event]) -> dict[str, bytes]:
     """The fields of an entry: `rows`, and a column each: float64 little-endian, or a JSON list."""
     entry = {ROWS: b"%d" % len(events)}
-    for name, kind in _KINDS[stream].items():
-        values: list[Any] = [getattr(one, name) for one in events]
-        if kind == tuple[float, ...]:
-            entry[name + _LENGTHS] = orjson.dumps([len(one) for one in values])
+    for column in columns(stream):
+        values: list[Any] = [getattr(one, column.name) for one in events]
+        if column.kind == tuple[float, ...]:
+            entry[column.name + _LENGTHS] = orjson.dumps([len(one) for one in values])
             values = list(chain.from_iterable(values))
-        packed = kind in (float, tuple[float, ...])
-        entry[name] = np.array(values, dtype=_FLOATS).tobytes() if packed else orjson.dumps(values)
+        packed = column.kind in (float, tuple[float, ...])
+        entry[column.name] = np.array(values, dtype=_FLOATS).tobytes() if packed else orjson.dumps(values)
     return entry
 
 
@@ -71,7 +62,7 @@ def row_count(entry: Fields) -> int:
 
 
 def decoded(stream: Stream, entry: Fields) -> pa.Table:
-    """The rows as a table of the stream's schema; null in columns that an older release did not write.
+    """The rows as a table of the stream's schema, also those of the release before (`serinus.evidence.rows.upgraded`).
 
     Raises `DataError` when it is not an entry of this stream, or lacks by what its rows are told apart.
     """
@@ -81,8 +72,9 @@ def decoded(stream: Stream, entry: Fields) -> pa.Table:
 
     rows = row_count(entry)
     try:
-        known = [one for one in SCHEMAS[stream] if one.name.encode() in entry or one.name in _IDENTITY[stream]]
-        table = pa.table({one.name: _column(entry, one) for one in known})
+        stored = {one.name: _stored_as(one, entry) for one in columns(stream)}
+        known = [one for one in SCHEMAS[stream] if stored[one.name]]
+        table = pa.table({one.name: _column(entry, stored[one.name], one.type) for one in known})
         conforming = conformed(stream, table).cast(SCHEMAS[stream])
     except (ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as fault:
         cause = f"{type(fault).__name__}: {fault}"
@@ -95,19 +87,26 @@ def decoded(stream: Stream, entry: Fields) -> pa.Table:
     return conforming
 
 
-def _column(entry: Fields, field: pa.Field) -> pa.Array:
+def _stored_as(column: Column, entry: Fields) -> str:
+    """The field of an entry that holds a column; empty where it may be missing, and is."""
+    names = (column.name, column.before.name)
+    found = next((name for name in names if name and name.encode() in entry), "")
+    return found or (column.name if Use.IDENTITY in column.uses else "")
+
+
+def _column(entry: Fields, name: str, kind: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
-    value = entry[field.name.encode()]
-    if pa.types.is_float64(field.type):
+    value = entry[name.encode()]
+    if pa.types.is_float64(kind):
         return pa.array(np.frombuffer(value, dtype=_FLOATS))
-    if field.type == pa.list_(pa.float64()):
-        lengths = orjson.loads(entry[(field.name + _LENGTHS).encode()])
+    if kind == pa.list_(pa.float64()):
+        lengths = orjson.loads(entry[(name + _LENGTHS).encode()])
         values = np.frombuffer(value, dtype=_FLOATS)
         if sum(lengths) != len(values):
-            raise ValueError(f"{field.name}: lengths of {sum(lengths)} for {len(values)} numbers")
+            raise ValueError(f"{name}: lengths of {sum(lengths)} for {len(values)} numbers")
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
         made = pa.ListArray.from_arrays(offsets, pa.array(values))
         made.validate(full=True)
         return made
-    return pa.array(orjson.loads(value), type=field.type)
+    return pa.array(orjson.loads(value), type=kind)

@@ -5,13 +5,17 @@ Invariant: neither holds more than it needs: ids of the files that can contain a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serinus.core.events import Stream, Use, columns
 from serinus.evidence.log import EventLog, Segment
 from serinus.evidence.matching import column, is_in
+from serinus.evidence.rows import SCHEMAS, schema_of
 from serinus.evidence.state import State, StateFolder
 
 Bools = NDArray[np.bool_]
@@ -19,29 +23,24 @@ Bools = NDArray[np.bool_]
 RETRY_SECONDS = 86_400.0
 # Scores may wait for an exposure that a kill kept from coming; as many as one run reads at a time are enough.
 MOST_LEFT = 10_000
-KEPT = (
-    "id", "request_id", "revision", "version", "arm", "entity", "unit", "bucket", "bucket_check", "at", "as_of",
-    "cold_start", "latency_ms", "error", "covariates",
-)  # fmt: skip
-# What KPIs are made of is kept until the last one closes, and is no part of their rows.
-JOINED = (*KEPT, "defaulted")
-OPEN = (*JOINED, "items_shown", "probabilities", "closed_groups")
-LISTS = {"items_shown": pa.list_(pa.string()), "probabilities": pa.list_(pa.float64())}
-
-EXPOSURE_TYPES = {name: pa.string() for name in JOINED} | {
-    "bucket": pa.int64(), "at": pa.float64(), "as_of": pa.float64(), "cold_start": pa.bool_(),
-    "latency_ms": pa.float64(), "covariates": pa.list_(pa.float64()), "defaulted": pa.int64(),
-}  # fmt: skip
-OUTCOME_TYPES = {
-    "id": pa.string(), "name": pa.string(), "request_id": pa.string(), "unit": pa.string(), "item": pa.string(),
-    "value": pa.float64(), "as_of": pa.float64(), "at": pa.float64(),
-}  # fmt: skip
+# What KPI rows say of an exposure; and beside it what KPIs are made of, which is kept until the last one closes.
+KEPT = columns(Stream.EXPOSURES, Use.KPI)
+JOINED = tuple(one for one in columns(Stream.EXPOSURES) if one.uses & {Use.KPI, Use.OPEN})
+# Of the side table, under the names that they have beside an exposure's own.
+SHOWN = {"items_shown": "items", "probabilities": "probabilities"}
+LISTS = {name: SCHEMAS[Stream.SCORES].field(source).type for name, source in SHOWN.items()}
+OPEN_SCHEMA = pa.schema([*schema_of(JOINED), *LISTS.items(), ("closed_groups", pa.int64())])
 
 
 def no_open_rows() -> pa.Table:
     """An empty table with the columns of an exposure that is still open."""
-    types = {**EXPOSURE_TYPES, **LISTS, "closed_groups": pa.int64()}
-    return pa.table({name: pa.array([], type=types[name]) for name in OPEN})
+    return OPEN_SCHEMA.empty_table()
+
+
+def kpi_schema(kpis: Sequence[str]) -> pa.Schema:
+    """Of KPI rows: `KEPT`, window (seconds), closed_at (event time of the reduction), and a number a KPI column."""
+    numbers = ("window", "closed_at", *kpis)
+    return pa.schema([*schema_of(KEPT), *((name, pa.float64()) for name in numbers)])
 
 
 class Known:
@@ -112,11 +111,11 @@ class ScoresInStep:
         lists = {name: pa.array([[]] * len(exposures), type=kind) for name, kind in LISTS.items()}
         if self._held is not None:
             at = pc.index_in(exposures["id"], value_set=self._held["id"])
-            for name, source in (("items_shown", "items"), ("probabilities", "probabilities")):
+            for name, source in SHOWN.items():
                 taken = self._held[source].take(at).combine_chunks()
                 lists[name] = pc.fill_null(taken, pa.scalar([], type=LISTS[name])) if taken.null_count else taken
             self._held = self._held.filter(pc.invert(pc.is_in(self._held["id"], value_set=exposures["id"])))
-        table = exposures.select(list(JOINED))
+        table = exposures.select([one.name for one in JOINED])
         for name, one in lists.items():
             table = table.append_column(name, one.cast(LISTS[name]))
         return table.append_column("closed_groups", pa.array(np.zeros(len(table), dtype=np.int64)))

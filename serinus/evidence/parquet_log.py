@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
 from serinus.evidence.log import Damage, Segment
-from serinus.evidence.rows import SCHEMAS, conformed, table_of
+from serinus.evidence.rows import SCHEMAS, conformed, stored_names, table_of
 from serinus.files import DISK, Disk
 
 _INPUTS = b"serinus.inputs"
@@ -61,7 +61,8 @@ class ParquetEventLog:
     def read(self, segment: Segment, columns: Sequence[str] | None = None) -> pa.Table:
         """See `EventLog`."""
         path = self._path(segment.stream, segment.name)
-        table = conformed(segment.stream, pq.ParquetFile(path).read(columns=list(columns) if columns else None))
+        names = stored_names(segment.stream, columns) if columns else None
+        table = conformed(segment.stream, pq.ParquetFile(path).read(columns=names))
         return table.select(list(columns)) if columns else table
 
     def damage(self) -> Damage:

@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from serinus.core.events import Stream
 from serinus.evidence.compaction import Tidy
 from serinus.evidence.joins import (
-    EXPOSURE_TYPES,
+    JOINED,
     KEPT,
     LISTS,
-    OPEN,
-    OUTCOME_TYPES,
+    OPEN_SCHEMA,
     RETRY_SECONDS,
     Known,
     ScoresInStep,
+    kpi_schema,
     no_open_rows,
 )
 from serinus.evidence.log import EventLog, Segment
 from serinus.evidence.matching import Outcomes, by_request, column, in_time
 from serinus.evidence.plan import Group, KpiPlan
+from serinus.evidence.rows import SCHEMAS, conformed, upgraded
 from serinus.evidence.state import Counters, Growing, KpiFile, State, StateFolder, Written
 from serinus.evidence.values import Chunk, values
 
@@ -69,7 +70,7 @@ class KpiReducer:
             # Exposures are listed before scores: what the writer puts on disk in between are scores without exposures.
             segments = {stream: self._unread(state, stream) for stream in Stream}
             run = self._begin(state, segments[Stream.OUTCOMES], now)
-            scores = ScoresInStep(self._log, segments[Stream.SCORES], self._held(state.scores_file))
+            scores = ScoresInStep(self._log, segments[Stream.SCORES], self._held(Stream.SCORES, state.scores_file))
             for exposures in self._chunks(state, run, segments[Stream.EXPOSURES], scores):
                 self._close(run, exposures)
             after = self._finish(state, run, segments, scores.left(run.seen))
@@ -79,9 +80,9 @@ class KpiReducer:
         return after.counters
 
     def rows(self, group: Group | None = None) -> pa.Table:
-        """KPI rows so far: columns `KEPT`, window (seconds), closed_at, and KPI columns, null outside their group."""
+        """KPI rows so far: those of `KEPT`, window (seconds), closed_at, and KPI columns, null outside their group."""
         state = self._folder.load()
-        tables = [self._folder.get(one.name) for one in state.kpi_files]
+        tables = [self.file(one.name) for one in state.kpi_files]
         table = pa.concat_tables([self.no_rows(), *tables], promote_options="permissive")
         return table if group is None else table.filter(pc.equal(table["window"], group.seconds))
 
@@ -91,7 +92,7 @@ class KpiReducer:
 
     def file(self, name: str) -> pa.Table:
         """The rows of one file; they never change."""
-        return self._folder.get(name)
+        return upgraded(KEPT, self._folder.get(name))
 
     def _unread(self, state: State, stream: Stream) -> list[Segment]:
         consumed = set(state.consumed.get(stream.value, ()))
@@ -101,11 +102,11 @@ class KpiReducer:
         ]
 
     def _begin(self, state: State, segments: list[Segment], now: float) -> _Run:
-        held = self._held(state.waiting_file)
+        held = self._held(Stream.OUTCOMES, state.waiting_file)
         fresh = [self._log.read(one) for one in segments]
         table = pa.concat_tables([*([held] if held is not None else []), *fresh]) if fresh or held is not None else None
         if table is None:
-            table = pa.table({name: pa.array([], type=kind) for name, kind in OUTCOME_TYPES.items()})
+            table = SCHEMAS[Stream.OUTCOMES].empty_table()
         first = _first_of_each(table["id"])
         new = np.arange(len(table)) >= (len(held) if held is not None else 0)
         number = state.generation + 1
@@ -122,15 +123,15 @@ class KpiReducer:
         run.writers = dict(state.writers)
         return run
 
-    def _held(self, file: str) -> pa.Table | None:
-        return self._folder.get(file) if file else None
+    def _held(self, stream: Stream, file: str) -> pa.Table | None:
+        return conformed(stream, self._folder.get(file)) if file else None
 
     def _chunks(self, state: State, run: _Run, segments: list[Segment], scores: ScoresInStep) -> Iterator[pa.Table]:
         """Open exposures of earlier runs, then new ones, joined with their scores."""
         if state.open_file:
             for held in self._folder.parts(state.open_file, CHUNK_ROWS):
                 run.seen.update(map(hash, held["id"].to_pylist()))
-                yield _with_defaulted(held)
+                yield upgraded(JOINED, held)
         known = Known(self._folder, state)
         for table in self._gathered(segments):
             _count_written(run.writers, table)
@@ -178,7 +179,7 @@ class KpiReducer:
                 empty = {name: pa.array([[]] * len(left), type=kind) for name, kind in LISTS.items()}
                 for name, lists in empty.items():
                     marked = _replaced(marked, name, lists)
-            run.open.add(marked.select(OPEN))
+            run.open.add(marked.select(OPEN_SCHEMA.names))
 
     def _mark_used(self, run: _Run, exposures: pa.Table) -> None:
         """Outcomes that found their exposure; those that came after its window closed are late."""
@@ -191,7 +192,7 @@ class KpiReducer:
             run.count("late", int(run.new_outcomes[late].sum()))
 
     def _kpi_rows(self, group: Group, chunk: Chunk, now: float) -> pa.Table:
-        table = chunk.exposures.select(KEPT)
+        table = chunk.exposures.select([one.name for one in KEPT])
         table = table.append_column("window", pa.array(np.full(len(table), group.seconds)))
         table = table.append_column("closed_at", pa.array(np.full(len(table), now)))
         for name, found in values(self._plan, group, chunk).items():
@@ -250,9 +251,7 @@ class KpiReducer:
 
     def no_rows(self) -> pa.Table:
         """An empty table with all columns of KPI rows."""
-        names = {**{name: EXPOSURE_TYPES[name] for name in KEPT}, "window": pa.float64(), "closed_at": pa.float64()}
-        names |= {name: pa.float64() for name in self._plan.columns()}
-        return pa.table({name: pa.array([], type=kind) for name, kind in names.items()})
+        return kpi_schema(self._plan.columns()).empty_table()
 
 
 def _count_written(writers: dict[str, Written], table: pa.Table) -> None:
@@ -272,13 +271,6 @@ def _first_of_each(ids: pa.ChunkedArray) -> NDArray[np.int64]:
 def _read_before(segment: Segment, consumed: set[str]) -> bool:
     """By its own name, or as what it was compacted from."""
     return segment.name in consumed or bool(segment.inputs and consumed.issuperset(segment.inputs))
-
-
-def _with_defaulted(held: pa.Table) -> pa.Table:
-    """Rows that were left open before it was kept: nothing is known to have been missing."""
-    if "defaulted" in held.column_names:
-        return held
-    return held.append_column("defaulted", pa.array(np.zeros(len(held), dtype=np.int64)))
 
 
 def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -18,7 +18,7 @@ class PredictorModel(Model):  # type: ignore[misc]  # kserve has no types
     """Named after the service; ready once the bundle reproduced its golden rows."""
 
     def __init__(self, plane: DataPlane) -> None:
-        super().__init__(plane.identity.service, return_response_headers=True)
+        super().__init__(plane.identity.service.name, return_response_headers=True)
         self._plane = plane
 
     def load(self) -> bool:

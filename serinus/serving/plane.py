@@ -62,7 +62,7 @@ class DataPlane:
         self._admit = Admission(manifest, identity.salt, accept_event_time, now, kinds)
         self._covariates = Covariates(covariates, manifest)
         self._stages = alter(Stages.of(bundle, reader))
-        metrics.info.labels(identity.service, identity.version, identity.revision).set(1)
+        metrics.info.labels(identity.service.shown, identity.version, identity.revision).set(1)
 
     def answer(self, asked: Instance, caller: Caller) -> Answer:
         """Raises `BadRequest`, or whatever a stage raised after its exposure was logged."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serinus.core.events import Exposure, Scores, exposure_id
+from serinus.core.names import ServiceRef
 from serinus.serving.answer import Answer, Flags
 from serinus.serving.stages import Admitted, Now
 
@@ -17,7 +18,7 @@ from serinus.serving.stages import Admitted, Now
 class Identity:
     """What is served: the service, its constant salt, the model version and the revision (D1)."""
 
-    service: str
+    service: ServiceRef
     salt: str
     version: str
     revision: str
@@ -65,10 +66,11 @@ class Recorder:
         return Exposure(
             id=exposure_id(admitted.request_id, self.identity.revision),
             request_id=admitted.request_id,
-            service=self.identity.service,
+            service=str(self.identity.service),
             revision=self.identity.revision,
             version=self.identity.version,
-            arm=admitted.arm,
+            route=admitted.route,
+            forced_arm=admitted.forced_arm,
             entity=admitted.entity,
             unit=admitted.unit,
             bucket=admitted.bucket,

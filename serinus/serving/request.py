@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from serinus.client.bucket import ARM_HEADER, HEADER
+from serinus.client.bucket import ARM_HEADER, HEADER, ROUTE_HEADER
 from serinus.client.written import LARGEST, MOST_CHARACTERS, moment, number, written_id
 from serinus.core.errors import UsageError
 
@@ -21,6 +21,8 @@ MOST_ITEMS = 500
 MOST_CONTEXT = 64
 MOST_FAULTS = 50
 REQUEST_ID_HEADER = "x-request-id"
+# Of a route's stamp; a rollout's name is a label of DNS, and the number of its route has six digits at most.
+MOST_ROUTE = 80
 
 # The limits of the fields are for the published schema; the validators alone decide.
 Id = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), BeforeValidator(written_id)]
@@ -59,17 +61,23 @@ class Instance(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """What the headers say: the bucket and the forced arm, empty when absent, and a request id."""
+    """What the headers say, or gRPC's metadata: the bucket, the forced arm, the route's stamp and a request id.
+
+    Each is empty when absent. The stamp is taken as it came, and cut: evidence judges it, and whoever is answered by a
+    faulty gateway is answered all the same.
+    """
 
     bucket: str = ""
-    arm: str = ""
+    forced_arm: str = ""
+    route: str = ""
     request_id: str = ""
 
     @classmethod
     def of(cls, headers: Mapping[str, str] | None) -> Caller:
         """From lower-case header names."""
         found = headers or {}
-        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), found.get(REQUEST_ID_HEADER, ""))
+        route = found.get(ROUTE_HEADER, "")[:MOST_ROUTE]
+        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), route, found.get(REQUEST_ID_HEADER, ""))
 
     def fault(self) -> str:
         """What is wrong with the request id, empty when nothing is: it is never cut, for outcomes name it whole."""

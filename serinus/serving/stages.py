@@ -39,9 +39,10 @@ class Admitted:
     items: tuple[str, ...]
     context: dict[str, float | None]
     as_of: datetime
-    arm: str
+    forced_arm: str
     bucket: int
     bucket_check: BucketCheck
+    route: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class Admission:
             items=asked.items,
             context={name: asked.context.get(name) for name in self.manifest.request.context},
             as_of=asked.as_of or self.now(),
-            arm=caller.arm,
+            forced_arm=caller.forced_arm,
             bucket=bucket,
             bucket_check=_check(caller, bucket),
+            route=caller.route,
         )
 
     def _faults(self, asked: Instance) -> dict[str, str]:
@@ -102,7 +104,7 @@ class Admission:
 
 
 def _check(caller: Caller, bucket: int) -> BucketCheck:
-    if caller.arm:
+    if caller.forced_arm:
         return BucketCheck.FORCED
     if not caller.bucket:
         return BucketCheck.MISSING

@@ -18,6 +18,7 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
+from serinus.core.names import ServiceRef
 from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
@@ -69,7 +70,7 @@ def _serve(
     metrics = ServingMetrics()
     log = event_sink(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
-    identity = Identity(settings.service, settings.salt, settings.version, settings.revision)
+    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
     reader = online_reader(settings.online, bundle)
     plane = DataPlane(
         identity,

@@ -56,7 +56,8 @@ def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLog:
 
 def exposure(number: int, **changes: Any) -> Exposure:
     values: dict[str, Any] = {
-        "id": f"r{number}@v", "request_id": f"r{number}", "service": "toy", "revision": "v", "version": "1", "arm": "",
+        "id": f"r{number}@v", "request_id": f"r{number}", "service": "default/toy", "revision": "v", "version": "1",
+        "route": "", "forced_arm": "",
         "entity": "ä", "unit": "日本", "bucket": number % 1000, "bucket_check": "ok", "at": 1e9 + number / 3,
         "as_of": -1.5, "items": 3, "cold_start": number % 2 == 0, "unknown_items": 0, "lookups": 2**40,
         "defaulted": 0, "latency_ms": 5e-324, "error": "", "covariates": (0.5, -1.0), "writer": "w", "sequence": number,
@@ -84,7 +85,10 @@ def _plain(event: Event) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stream", "events"),
     [
-        (Stream.EXPOSURES, [exposure(0), exposure(1, error="BundleError", arm="canary", at=math.inf)]),
+        (
+            Stream.EXPOSURES,
+            [exposure(0), exposure(1, error="BundleError", forced_arm="canary", route="r-v2-aaaaaa.3", at=math.inf)],
+        ),
         (Stream.SCORES, [Scores("a", "r", ("x", "ü", ""), (0.1, 1 / 3, 1e-300)), Scores("b", "r", (), ())]),
         (Stream.OUTCOMES, [outcome(0), outcome(1, value=-2.5, request_id="r", item="x" * 300)]),
     ],

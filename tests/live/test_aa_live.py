@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,7 +32,7 @@ from serinus.core.names import ServiceRef
 from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.words import Arm, Phase
-from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
+from serinus.evidence.joins import kpi_schema
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
 from serinus.rollout.engine import Engine, Ports
@@ -132,7 +133,7 @@ class _Replayed:
 
     def no_rows(self) -> pa.Table:
         """An empty one."""
-        return pa.table({name: pa.array([], type=kind) for name, kind in _TYPES.items()})
+        return _SCHEMA.empty_table()
 
     def _spec(self) -> RolloutSpec:
         judged = ("hits_at_10", "log_loss")
@@ -151,7 +152,7 @@ class _Replayed:
 
     def _rows(self, spec: RolloutSpec, route: Route, taken: Any, begins: float) -> pa.Table:
         """KPI rows of a batch: of both arms where it is mirrored, else of the unit's."""
-        found: dict[str, list[Any]] = {name: [] for name in _TYPES}
+        found: dict[str, list[Any]] = defaultdict(list)
         for place, visit in enumerate(taken.tolist()):
             unit = f"{self.visits.unit[visit]}#{int(visit < taken[0])}"
             bucket = bucket_of(f"{self.seed}", unit)
@@ -161,16 +162,14 @@ class _Replayed:
                 request, at = f"{visit}-{begins}", begins + 0.5 + place * 0.9
                 values: dict[str, Any] = {
                     "id": exposure_id(request, revision), "request_id": request, "revision": revision, "version": "1",
-                    "arm": "", "entity": unit, "unit": unit, "bucket": bucket, "bucket_check": "ok", "at": at,
-                    "as_of": at, "cold_start": False, "latency_ms": 1.0, "error": "",
+                    "route": "", "forced_arm": "", "entity": unit, "unit": unit, "bucket": bucket, "bucket_check": "ok",
+                    "at": at, "as_of": at, "cold_start": False, "latency_ms": 1.0, "error": "",
                     "covariates": [self.visits.covariate[visit]], "window": DAY, "closed_at": at + DAY,
                     "hits_at_10": self.visits.hits[visit], "log_loss": self.visits.log_loss[visit],
                 }  # fmt: skip
                 for name, value in values.items():
                     found[name].append(value)
-        return pa.table({name: pa.array(found[name], type=kind) for name, kind in _TYPES.items()})
+        return pa.table({name: found[name] for name in _SCHEMA.names}, schema=_SCHEMA)
 
 
-_TYPES = {name: EXPOSURE_TYPES[name] for name in KEPT} | dict.fromkeys(
-    ("window", "closed_at", "hits_at_10", "log_loss"), pa.float64()
-)
+_SCHEMA = kpi_schema(("hits_at_10", "log_loss"))

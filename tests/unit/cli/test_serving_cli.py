@@ -69,10 +69,10 @@ def logged(deployed: Path) -> Path:
 
 def _exposure(number: int) -> Exposure:
     return Exposure(
-        id=exposure_id(f"r{number}", "renewal-v2-aaaaaa"), request_id=f"r{number}", service="renewal",
-        revision="renewal-v2-aaaaaa", version="2", arm="", entity=f"A{number}", unit=f"A{number}", bucket=7,
-        bucket_check="ok", at=START, as_of=START, items=1, cold_start=False, unknown_items=0, lookups=1, defaulted=0,
-        latency_ms=1.0, error="", covariates=(), writer="w", sequence=number - 1,
+        id=exposure_id(f"r{number}", "renewal-v2-aaaaaa"), request_id=f"r{number}", service="default/renewal",
+        revision="renewal-v2-aaaaaa", version="2", route="", forced_arm="", entity=f"A{number}", unit=f"A{number}",
+        bucket=7, bucket_check="ok", at=START, as_of=START, items=1, cold_start=False, unknown_items=0, lookups=1,
+        defaulted=0, latency_ms=1.0, error="", covariates=(), writer="w", sequence=number - 1,
     )  # fmt: skip
 
 

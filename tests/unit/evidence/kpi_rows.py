@@ -20,7 +20,7 @@ from serinus.core.names import ServiceRef
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
 from serinus.core.words import Arm, Phase, Stage, StepKind
-from serinus.evidence.joins import EXPOSURE_TYPES, KEPT
+from serinus.evidence.joins import kpi_schema
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
 from tests.revisions import revision
@@ -86,8 +86,9 @@ def state_at(step: int, begins: Sequence[float] = (BEGIN, BEGIN + HOURS, BEGIN +
 def row(request: str, unit: str, revision: str, at: float, **values: Any) -> dict[str, Any]:
     """One answered request, with a KPI value of each column; the bucket is the unit's."""
     made: dict[str, Any] = {
-        "id": exposure_id(request, revision), "request_id": request, "revision": revision, "version": "1", "arm": "",
-        "entity": unit, "unit": unit, "bucket": bucket_of(SALT, unit), "bucket_check": "ok", "at": at, "as_of": at,
+        "id": exposure_id(request, revision), "request_id": request, "revision": revision, "version": "1", "route": "",
+        "forced_arm": "", "entity": unit, "unit": unit, "bucket": bucket_of(SALT, unit),
+        "bucket_check": "ok", "at": at, "as_of": at,
         "cold_start": False, "latency_ms": 1.0, "error": "", "covariates": [0.0, 0.0], "hits": 0.0, "loss": 0.1,
         "level_predicted": 1.0, "level_observed": 1.0, "once": 0.0, "errors": 0.0,
         "clicks_clicks": 0.0, "clicks_shown": 10.0,
@@ -183,9 +184,7 @@ class Reductions:
 
 def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """As `KpiReducer` writes them."""
-    names = {**{name: EXPOSURE_TYPES[name] for name in KEPT}, "window": pa.float64(), "closed_at": pa.float64()}
-    names |= {name: pa.float64() for name in PLAN.columns()}
-    return pa.Table.from_pylist(list(rows), schema=pa.schema(list(names.items())))
+    return pa.Table.from_pylist(list(rows), schema=kpi_schema(PLAN.columns()))
 
 
 def evidence(rows: Sequence[dict[str, Any]], *moments: float, settle: float = 2.0, now: float = LATER) -> KpiEvidence:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from serinus.core.events import Event, Exposure, Outcome, Scores, Stream, exposure_id
+from serinus.core.events import Decided, Event, Exposure, Inputs, Outcome, Scores, Stream, exposure_id
 from serinus.evidence.log import Damage, Segment
+from serinus.evidence.rows import SCHEMAS
 
 DAY = 86_400.0
 START = 1_317_600_000.0  # 2011-10-03
@@ -53,24 +54,14 @@ class MemoryLog:
         return Damage()
 
 
-def _schema(row: Event) -> pa.Schema:
-    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    fields = []
-    for name, value in asdict(row).items():
-        if isinstance(value, tuple):
-            fields.append((name, pa.list_(kinds[type(value[0])])))
-        else:
-            fields.append((name, kinds[type(value)]))
-    return pa.schema(fields)
-
-
 def exposure(request: str, at: float = START, **changes: object) -> Exposure:
     """An answered request of unit u; its writer's sequence must be given where it matters."""
     values: dict[str, object] = {
-        "id": exposure_id(request, str(changes.get("revision", "toy-v1"))), "request_id": request, "service": "toy",
-        "revision": "toy-v1", "version": "1", "arm": "", "entity": "e", "unit": "u", "bucket": 1, "bucket_check": "ok",
-        "at": at, "as_of": at, "items": 3, "cold_start": False, "unknown_items": 0, "lookups": 4, "defaulted": 0,
-        "latency_ms": 2.0, "error": "", "covariates": (0.0,), "writer": "w", "sequence": 0,
+        "id": exposure_id(request, str(changes.get("revision", "toy-v1"))), "request_id": request,
+        "service": "default/toy", "revision": "toy-v1", "version": "1", "route": "", "forced_arm": "",
+        "entity": "e", "unit": "u", "bucket": 1, "bucket_check": "ok", "at": at, "as_of": at, "items": 3,
+        "cold_start": False, "unknown_items": 0, "lookups": 4, "defaulted": 0, "latency_ms": 2.0, "error": "",
+        "covariates": (0.0,), "writer": "w", "sequence": 0,
     }  # fmt: skip
     return Exposure(**(values | changes))  # type: ignore[arg-type]
 
@@ -80,6 +71,16 @@ def scores(request: str, revision: str = "toy-v1") -> Scores:
     return Scores(exposure_id(request, revision), request, ("a", "b", "c"), (0.6, 0.3, 0.1))
 
 
+def decided(request: str, revision: str = "toy-v1") -> Decided:
+    """What was decided for a request: its items as it named them."""
+    return Decided(exposure_id(request, revision), request, revision, START, "", (), (), 1.0, (0, 1, 2))
+
+
+def inputs(request: str, revision: str = "toy-v1") -> Inputs:
+    """What the model was fed for item b of a request."""
+    return Inputs(exposure_id(request, revision), request, revision, START, START, 1, "b", (0.5, 2.0), '{"amount":3.0}')
+
+
 def outcome(identifier: str, request: str = "", item: str = "", at: float = START, **changes: object) -> Outcome:
     """Something bought; `at` is when it happened and arrived."""
     values: dict[str, object] = {
@@ -87,10 +88,3 @@ def outcome(identifier: str, request: str = "", item: str = "", at: float = STAR
         "as_of": at, "at": at,
     }  # fmt: skip
     return Outcome(**(values | changes))  # type: ignore[arg-type]
-
-
-SCHEMAS = {
-    Stream.EXPOSURES: _schema(exposure("r")),
-    Stream.SCORES: _schema(scores("r")),
-    Stream.OUTCOMES: _schema(outcome("o")),
-}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memory_log import DAY, START, exposure, outcome, scores
+from memory_log import DAY, START, decided, exposure, inputs, outcome, scores
 
 from serinus.core.card import Problem
 from serinus.core.events import Stream
@@ -21,6 +21,8 @@ def _fill(log: ParquetEventLog, first: int, count: int) -> None:
     """A segment a request in every stream."""
     for number in range(first, first + count):
         name = f"r{number}"
+        log.append(Stream.INPUTS, [inputs(name)])
+        log.append(Stream.DECISIONS, [decided(name)])
         log.append(Stream.SCORES, [scores(name)])
         log.append(Stream.EXPOSURES, [exposure(name, sequence=number)])
         log.append(Stream.OUTCOMES, [outcome(f"o{number}", name, "b")])
@@ -40,8 +42,8 @@ def test_read_segments_are_merged_once_and_never_read_again(tmp_path: Path, reta
             _fill(one, first, 5 if first == 0 else 2)
         assert tidied.reduce(now) == other.reduce(now)
         assert tidied.rows().to_pylist() == other.rows().to_pylist()
-    assert _segments(plain) == [9, 9, 9]
-    assert _segments(log) == [2, 2, 2]  # the five of the first run, and the four after it
+    assert _segments(plain) == [9] * 5
+    assert _segments(log) == [2] * 5  # the five of the first run, and the four after it
     assert sorted(log.read(one).num_rows for one in log.segments(Stream.EXPOSURES)) == [4, 5]
     assert tidied.reduce(START + 32 * DAY).duplicates == 0
 
@@ -51,7 +53,7 @@ def test_what_was_not_read_stays_as_it_is(tmp_path: Path) -> None:
     _fill(log, 0, MOST + 2)
     names = [one.name for one in log.segments(Stream.EXPOSURES)]
     compaction(log, MOST)({Stream.EXPOSURES.value: names[:3]})
-    assert _segments(log) == [MOST + 2] * 3
+    assert _segments(log) == [MOST + 2] * 5
     compaction(log, MOST)({Stream.EXPOSURES.value: names[:MOST]})
     assert len(log.segments(Stream.EXPOSURES)) == 3
     assert len(log.segments(Stream.SCORES)) == MOST + 2

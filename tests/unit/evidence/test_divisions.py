@@ -55,7 +55,7 @@ def test_revisions_of_one_version_are_apart() -> None:
 
 
 def test_what_a_caller_forced_is_apart_from_what_was_mirrored() -> None:
-    rows = [row("r1", "u", NEW, BEGIN + 9.0), row("r2", "u", NEW, BEGIN + 9.0, arm="canary")]
+    rows = [row("r1", "u", NEW, BEGIN + 9.0), row("r2", "u", NEW, BEGIN + 9.0, forced_arm="canary")]
     assert keys(rows, (spec_of(), state_at(0))) == {(NEW, "canary", "shadow"): 1, (NEW, "canary", "forced"): 1}
 
 

@@ -19,15 +19,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from memory_log import exposure, outcome, scores
 
 from serinus.core.errors import DataError
-from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
+from serinus.core.events import Decided, Event, Exposure, Inputs, Outcome, Scores, Stream
 from serinus.evidence.entries import Entry, Fields, decoded, encoded, row_count
 
 floats = st.floats(allow_nan=False)
 texts = st.text(st.characters(exclude_categories=("Cs",)))
 wholes = st.integers(-(2**63), 2**63 - 1)
-EXPOSURES = st.builds(Exposure, *[texts] * 8, wholes, texts, floats, floats, wholes, st.booleans(), *[wholes] * 3,
-                      floats, texts, st.lists(floats).map(tuple), texts, wholes)  # fmt: skip
-SCORES = st.builds(Scores, texts, texts, st.lists(texts).map(tuple), st.lists(floats).map(tuple))
+services = st.builds("{}/{}".format, texts, texts)  # a ServiceRef has a slash, whatever it is around it
+lists_of_texts, lists_of_floats = st.lists(texts).map(tuple), st.lists(floats).map(tuple)
+EXPOSURES = st.builds(Exposure, texts, texts, services, *[texts] * 6, wholes, texts, floats, floats, wholes,
+                      st.booleans(), *[wholes] * 3, floats, texts, lists_of_floats, texts, wholes)  # fmt: skip
+SCORES = st.builds(Scores, texts, texts, lists_of_texts, lists_of_floats)
+DECISIONS = st.builds(Decided, texts, texts, texts, floats, texts, lists_of_texts, lists_of_texts, floats,
+                      st.lists(wholes).map(tuple))  # fmt: skip
+INPUTS = st.builds(Inputs, texts, texts, texts, floats, floats, wholes, texts, lists_of_floats, texts)
 OUTCOMES = st.builds(Outcome, *[texts] * 5, floats, floats, floats)
 
 
@@ -48,6 +53,8 @@ def plain(event: Event) -> dict[str, Any]:
     st.one_of(
         st.tuples(st.just(Stream.EXPOSURES), st.lists(EXPOSURES, min_size=1, max_size=4)),
         st.tuples(st.just(Stream.SCORES), st.lists(SCORES, min_size=1, max_size=4)),
+        st.tuples(st.just(Stream.DECISIONS), st.lists(DECISIONS, min_size=1, max_size=4)),
+        st.tuples(st.just(Stream.INPUTS), st.lists(INPUTS, min_size=1, max_size=4)),
         st.tuples(st.just(Stream.OUTCOMES), st.lists(OUTCOMES, min_size=1, max_size=4)),
     )
 )

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from toy import NOON, SALT, MemoryLog, MemoryStore, bundle, reader, store
 
+from serinus.core.names import ServiceRef
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.plane import DataPlane
 from serinus.serving.recorder import Identity
@@ -32,7 +33,7 @@ def make(kind: str, *, accept_event_time: bool = True) -> Toy:
     log, held, registry = MemoryLog(), store(), CollectorRegistry()
     ticks = iter(range(1_000_000))
     plane = DataPlane(
-        Identity("toy", SALT, "3", "toy-v3-abcdef"),
+        Identity(ServiceRef("default", "toy"), SALT, "3", "toy-v3-abcdef"),
         bundle(kind),
         reader(held),
         log,

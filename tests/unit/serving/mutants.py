@@ -169,6 +169,7 @@ _HEADERS = {
     "x-request-id": (b"r", b"\xff\xfe", b"x" * 500, b"a\tb"),
     "x-serinus-bucket": (b"007", b"1000", b"\xff", b""),
     "x-serinus-arm": (b"canary", b"\xff"),
+    "x-serinus-route": (b"toy.3", b"\xff" * 500, b"a\tb"),
     "ce-specversion": (b"1.0",),
 }
 

@@ -24,7 +24,7 @@ FAST = WriterSettings(flush_every=0.001, capacity=5, batch=2, last_tries=2)
 def _exposure(number: int) -> tuple[Exposure, Scores]:
     at = NOON.timestamp()
     exposure = Exposure(
-        f"r{number}@v1", f"r{number}", "toy", "v1", "1", "", "1", "1", 7, "ok",
+        f"r{number}@v1", f"r{number}", "default/toy", "v1", "1", "", "", "1", "1", 7, "ok",
         at, at, 1, False, 0, 1, 0, 1.0, "", (), "", 0,
     )  # fmt: skip
     return exposure, Scores(exposure.id, exposure.request_id, ("a",), (0.5,))

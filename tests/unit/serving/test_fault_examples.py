@@ -18,6 +18,7 @@ from toy import NOON, SALT, MemoryLog, bundle, reader
 
 from serinus.core.card import Problem
 from serinus.core.events import BucketCheck
+from serinus.core.names import ServiceRef
 from serinus.features.transforms import Matrix
 from serinus.serving.answer import Answer
 from serinus.serving.metrics import ServingMetrics
@@ -68,7 +69,7 @@ def answer(alter: Callable[[Stages], Stages]) -> tuple[Answer, MemoryLog]:
     """Of a data plane over a sound bundle."""
     log, held = MemoryLog(), bundle()
     plane = DataPlane(
-        Identity("toy", SALT, "3", "toy-v3-abcdef"),
+        Identity(ServiceRef("default", "toy"), SALT, "3", "toy-v3-abcdef"),
         held,
         reader(),
         log,

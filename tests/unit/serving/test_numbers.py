@@ -42,6 +42,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=3,
 )
+CALLER = ("bucket", "forced_arm", "route", "request_id")
 _FIELDS = st.sampled_from(["entity", "unit", "items", "context", "request_id", "as_of", "extra"])
 
 
@@ -49,7 +50,7 @@ _FIELDS = st.sampled_from(["entity", "unit", "items", "context", "request_id", "
 @given(
     kind=st.sampled_from(["ranking", "scoring"]),
     changed=st.dictionaries(_FIELDS, _JSON | st.dictionaries(st.sampled_from(["amount", "x"]), _JSON, max_size=2)),
-    caller=st.fixed_dictionaries({}, optional={name: st.text(max_size=4) for name in ("bucket", "arm", "request_id")}),
+    caller=st.fixed_dictionaries({}, optional={name: st.text(max_size=4) for name in CALLER}),
 )
 def test_no_invalid_request_counts_as_an_error_of_its_arm(
     kind: str, changed: dict[str, object], caller: dict[str, str]

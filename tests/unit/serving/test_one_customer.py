@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from toy import NOON, SALT, SERVICE, MemoryLog, MemoryStore, bundle
 
 from serinus.client import bucket_of
+from serinus.core.names import ServiceRef
 from serinus.evidence.intake import Batch
 from serinus.features.keys import IdKinds
 from serinus.features.online import OnlineReader, StoredRow, Wanted
@@ -57,7 +58,7 @@ def whole_keys(unit: str = "", *, accept_event_time: bool = False) -> tuple[Toy,
     made = Bundle(manifest.model_copy(update={"features": source}), bundle("ranking").scorer)
     log, store, registry = MemoryLog(), Spying(), CollectorRegistry()
     plane = DataPlane(
-        Identity("toy", SALT, "3", "toy-v3-abcdef"),
+        Identity(ServiceRef("default", "toy"), SALT, "3", "toy-v3-abcdef"),
         made,
         OnlineReader(store, service),
         log,

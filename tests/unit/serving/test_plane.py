@@ -82,7 +82,7 @@ def test_the_exposure_says_what_was_answered(ranking: Toy) -> None:
     (exposure,), (scores,) = ranking.log.exposures, ranking.log.scores
     assert (exposure.id, exposure.request_id, exposure.revision) == ("r9@toy-v3-abcdef", "r9", "toy-v3-abcdef")
     assert (exposure.entity, exposure.unit, exposure.bucket) == ("1", unit, bucket_of(SALT, unit))
-    assert (exposure.bucket_check, exposure.arm, exposure.version) == ("ok", "", "3")
+    assert (exposure.bucket_check, exposure.forced_arm, exposure.version) == ("ok", "", "3")
     assert exposure.at == NOON.timestamp()
     assert exposure.as_of == NOON.timestamp() - 6 * 3600
     assert (exposure.items, exposure.lookups, exposure.defaulted, exposure.unknown_items) == (3, 4, 1, 0)
@@ -97,7 +97,7 @@ def test_the_exposure_says_what_was_answered(ranking: Toy) -> None:
         (Caller(bucket="1000"), "wrong"),
         (Caller(bucket=f"{(bucket_of(SALT, '1') + 1) % 1000:03d}"), "wrong"),
         (Caller(bucket=f"{bucket_of(SALT, '1'):03d}"), "ok"),
-        (Caller(bucket=f"{bucket_of(SALT, '1'):03d}", arm="canary"), "forced"),
+        (Caller(bucket=f"{bucket_of(SALT, '1'):03d}", forced_arm="canary"), "forced"),
     ],
 )
 def test_buckets_are_recomputed_and_never_believed(ranking: Toy, caller: Caller, check: str) -> None:

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from toy import SALT
 
 from serinus.client import bucket_header
+from serinus.client.bucket import ROUTE_HEADER
 from serinus.core.errors import BundleError
 from serinus.serving.kserve_model import PredictorModel
 
@@ -204,6 +205,27 @@ def test_grpc_gives_the_same_ranking(ranking: Toy) -> None:
     assert ranking.log.exposures[0].bucket_check == "ok"
     contents = answer.outputs[1].contents.fp64_contents or struct.unpack("<2d", answer.raw_output_contents[1])
     assert tuple(contents) == ranking.log.scores[0].probabilities
+
+
+STAMPS = {"": "", "toy-v2-abcdef-1.3": "toy-v2-abcdef-1.3", "not a stamp": "not a stamp", "x" * 300: "x" * 80}
+
+
+@pytest.mark.parametrize("stamp", STAMPS, ids=["none", "stamp", "malformed", "long"])
+@pytest.mark.parametrize("protocol", ["v1", "v2", "grpc"])
+def test_the_stamp_of_the_route_is_logged_as_it_came_and_cut(ranking: Toy, protocol: str, stamp: str) -> None:
+    headers = {ROUTE_HEADER: stamp} if stamp else {}
+    if protocol == "grpc":
+        call(ranking, infer(entity=["1"], items=["a", "c"]), metadata=tuple(headers.items()))
+    else:
+        path, body = {
+            "v1": (PREDICT, {"instances": [{"entity": "1", "items": ["a", "c"]}]}),
+            "v2": (INFER, {"inputs": [_tensor("entity", "1"), _tensor("items", "a", "c")]}),
+        }[protocol]
+        with TestClient(app(ranking)) as client:
+            assert client.post(path, json=body, headers=headers).status_code == 200
+    (exposure,) = ranking.log.exposures
+    assert exposure.route == STAMPS[stamp]
+    assert (exposure.service, exposure.forced_arm, exposure.bucket_check) == ("default/toy", "", "missing")
 
 
 def test_grpc_faults_are_statuses_with_the_field_and_fill_no_log(
