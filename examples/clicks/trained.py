@@ -13,10 +13,11 @@ from examples.clicks.versions.alterations import alterations
 from serinus.core.errors import NotFound
 from serinus.core.rollout.spec import Revision
 from serinus.features.online import OnlineReader
-from serinus.wiring.adapters import online_address
+from serinus.model.bundle import read_bundle
+from serinus.wiring.adapters import bundle_store, online_address
 from serinus.wiring.project import Project
 from serinus.wiring.rollout_start import template
-from serinus.wiring.serve import feature_service, load_bundle, online_store
+from serinus.wiring.serve import feature_service, online_store
 from serinus.wiring.services import revision
 from serinus.wiring.serving import service_of
 
@@ -31,7 +32,8 @@ def load(project: Project) -> Trained:
         raise NotFound(
             f"no versions are trained in {project.home}", hint="`make quick` trains and plays them"
         ) from fault
-    bundles = {uri: load_bundle(uri) for uri in (service.first_uri, service.storage_uri)}
+    stored = bundle_store(project)
+    bundles = {uri: read_bundle(stored.get(uri)) for uri in (service.first_uri, service.storage_uri)}
     store = online_store(online_address(project, PROBLEM), PROBLEM)
     reader = OnlineReader(store, feature_service(bundles[service.storage_uri]))
     return Trained(project.problem(PROBLEM).card, bundles, reader)
