@@ -29,6 +29,8 @@ from prometheus_client import CollectorRegistry
 
 from serinus.core.names import ServiceRef
 from serinus.evidence.parquet_log import ParquetEventLog
+from serinus.model.bundle import read_bundle
+from serinus.model.stores import bundle_at
 from serinus.replay.recording import read_recording
 from serinus.replay.schedule import Plan, Schedule
 from serinus.serving.exposures import ExposureWriter
@@ -40,7 +42,7 @@ from serinus.serving.sequence import SequenceFile
 from serinus.wiring.adapters import feature_clock
 from serinus.wiring.demo_servers import free_ports
 from serinus.wiring.project import Project, open_project
-from serinus.wiring.serve import load_bundle, online_reader
+from serinus.wiring.serve import online_reader
 from serinus.wiring.serving import Wish, serve_settings
 from serinus.wiring.settings import ServeSettings
 from serinus.wiring.steps.data import recording_folder
@@ -193,7 +195,7 @@ def is_ready(port: int, model: str) -> bool:
 
 def expired(settings: ServeSettings, bodies: list[Body]) -> list[set[str]]:
     """For each request the items with a row past its ttl; all of them when the customer has one."""
-    bundle = load_bundle(settings.storage_uri)
+    bundle = read_bundle(bundle_at(settings.storage_uri))
     reader = online_reader(settings.online, bundle)
     found = []
     for body in bodies:
@@ -262,7 +264,7 @@ def exposure_cost(settings: ServeSettings, bodies: list[Body], rounds: int) -> t
 
 def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
     """The data plane of the predictor with another log."""
-    bundle = load_bundle(settings.storage_uri)
+    bundle = read_bundle(bundle_at(settings.storage_uri))
     reader = online_reader(settings.online, bundle)
     identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
     return DataPlane(

@@ -12,10 +12,11 @@ from examples.clicks.truth import Served
 from examples.clicks.versions.alterations import alterations
 from serinus.core.errors import NotFound
 from serinus.core.rollout.spec import Revision
-from serinus.wiring.adapters import online_address
+from serinus.model.bundle import read_bundle
+from serinus.wiring.adapters import bundle_store, online_address
 from serinus.wiring.project import Project
 from serinus.wiring.rollout_start import template
-from serinus.wiring.serve import load_bundle, online_reader
+from serinus.wiring.serve import online_reader
 from serinus.wiring.services import revision
 from serinus.wiring.serving import service_of
 
@@ -30,7 +31,8 @@ def load(project: Project) -> Trained:
         raise NotFound(
             f"no versions are trained in {project.home}", hint="`make quick` trains and plays them"
         ) from fault
-    bundles = {uri: load_bundle(uri) for uri in (service.first_uri, service.storage_uri)}
+    stored = bundle_store(project)
+    bundles = {uri: read_bundle(stored.get(uri)) for uri in (service.first_uri, service.storage_uri)}
     reader = online_reader(online_address(project, PROBLEM), bundles[service.storage_uri])
     return Trained(project.problem(PROBLEM).card, bundles, reader)
 

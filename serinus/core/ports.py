@@ -15,13 +15,25 @@ from serinus.core.events import Event, Stream
 
 
 class BundleStore(Protocol):
-    """Immutable bundles by content."""
+    """Immutable bundles by content, in named stores; URIs are relative to these (`serinus.core.bundles`)."""
 
     def put(self, model: str, folder: Path) -> str:
-        """Stores the bundle in `folder`; returns the URI that serving will load (storageUri)."""
+        """Stores the bundle in `folder`; returns its URI, which says the same on every machine that has the store."""
 
     def get(self, uri: str) -> Path:
-        """A local folder with the bundle. Raises `NotFound`, or `BundleError` when the content has changed."""
+        """A local folder with the bundle: of its store, else of another one that has the same content.
+
+        Raises `NotFound`, `BundleError` when the content has changed, `UsageError` for a store that is not known here.
+        """
+
+    def address(self, uri: str) -> str:
+        """Where the bundle of a URI is here, for a process that knows no stores. Raises `UsageError` as `get` does."""
+
+    def named(self, uri: str) -> str:
+        """The URI relative to its store of one that names a place, as release 0.1 wrote them.
+
+        What no store has stays as it is.
+        """
 
 
 @dataclass(frozen=True)

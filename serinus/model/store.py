@@ -1,4 +1,4 @@
-"""Where bundles live: a folder (also a mounted volume), one immutable sub-folder a content hash.
+"""A bundle store on a file system (also a mounted volume): one immutable sub-folder a model and content hash.
 
 Invariant: a bundle is visible under `<model>/<hash>` only when it is whole and on disk; putting the same
 bundle twice is harmless, and what is stored is never changed.
@@ -14,32 +14,40 @@ from serinus.core.errors import BundleError, NotFound
 from serinus.files import DISK, Disk
 from serinus.model.bundle import MANIFEST, content_hash
 
-SCHEME = "file://"
-
 
 class FolderBundleStore:
-    """`BundleStore` on a file system."""
+    """`Store` on a file system."""
 
     def __init__(self, root: Path, *, disk: Disk = DISK) -> None:
         self.root, self._disk = root.resolve(), disk
 
     def put(self, model: str, folder: Path) -> str:
-        """Copies the bundle in `folder` and returns its URI, `file://…/<model>/<hash>`."""
+        """See `Store`."""
         digest = content_hash(folder)
         target = self.root / model / digest
         if not target.exists():
             self._publish(folder, target)
         self._disk.sync(target.parent)  # whoever published it may have been killed before
-        return SCHEME + str(target)
+        return digest
 
-    def get(self, uri: str) -> Path:
-        """The folder of a URI, after checking that its content still has the hash in its name."""
-        folder = Path(uri.removeprefix(SCHEME))
-        if not (folder / MANIFEST).is_file():
-            raise NotFound(f"no bundle at {uri}", hint="`serinus model list` shows the registered versions")
-        if content_hash(folder) != folder.name:
-            raise BundleError(f"the bundle at {uri} has changed since it was stored", cause="its content hash differs")
+    def get(self, model: str, digest: str) -> Path:
+        """See `Store`."""
+        folder = self.root / model / digest
+        if not self.has(model, digest):
+            raise NotFound(f"no bundle at {folder}", hint="`serinus model list` shows the registered versions")
+        if content_hash(folder) != digest:
+            raise BundleError(
+                f"the bundle at {folder} has changed since it was stored", cause="its content hash differs"
+            )
         return folder
+
+    def has(self, model: str, digest: str) -> bool:
+        """See `Store`."""
+        return (self.root / model / digest / MANIFEST).is_file()
+
+    def address(self, model: str, digest: str) -> str:
+        """See `Store`."""
+        return f"file://{self.root / model / digest}"
 
     def _publish(self, source: Path, target: Path) -> None:
         # Another process may publish the same content first; identical by name.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
+from serinus.core.bundles import content_of
 from serinus.core.errors import NotFound, SerinusError
 from serinus.core.names import ServiceRef
 from serinus.core.ports import ModelVersion, Registry
@@ -168,5 +169,5 @@ def point(registry: Registry, wanted: InService) -> str:
 
 def version_of(versions: list[ModelVersion], revision: Revision) -> ModelVersion | None:
     """The version of a revision's bundle: the one of its number, else the newest; a number alone may be another's."""
-    same = [one for one in versions if one.storage_uri == revision.storage_uri]
+    same = [one for one in versions if content_of(one.storage_uri) == content_of(revision.storage_uri)]
     return next((one for one in same if one.version == revision.model.version), same[0] if same else None)

@@ -16,7 +16,6 @@ from serinus.core.names import feast_project
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
 from serinus.features.snapshots import Earlier, FeatureClock, fingerprint
 from serinus.features.stores import SQLITE_ONLY, loader_of
-from serinus.model.store import FolderBundleStore
 from serinus.wiring.deployer import FileDeployer
 from serinus.wiring.project import Project, load_module, read_yaml
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def bundle_store(project: Project) -> BundleStore:
-    """Bundles in a folder, or on a volume mounted there."""
-    return FolderBundleStore(project.home / "bundles")
+    """The named stores of the profile."""
+    return project.profile.stores()
 
 
 def deployer(project: Project) -> Deployer:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serinus.core.assignment import regex_of, smaller_arm
+from serinus.core.bundles import content_of
 from serinus.core.card import Problem
 from serinus.core.errors import UsageError
 from serinus.wiring.project import Project
@@ -73,4 +74,4 @@ def _service(project: Project, problem: str, card: Problem) -> dict[str, Any]:
 
 
 def _revision(version: int, uri: str) -> dict[str, str]:
-    return {"version": str(version), "bundle": uri.rpartition("/")[2]}
+    return {"version": str(version), "bundle": content_of(uri)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,17 +17,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from serinus.core.addresses import scheme_of
+from serinus.core.bundles import STORE_NAME
 from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
 from serinus.core.names import feast_project
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
+from serinus.model.stores import HOME, BundleStores
 from serinus.wiring.problem_code import MARKER, problem_fault
+
+_OVERRIDDEN = ("kfp_endpoint", "tracking_uri", "online", "salt", "bundle_store")
+StoreName = Annotated[str, Field(pattern=rf"^{STORE_NAME}$")]
 
 
 class Profile(BaseModel):
@@ -34,6 +41,8 @@ class Profile(BaseModel):
 
     `online`: the online store, a path or an address of Redis; that of Feast's configuration when empty. `salt`: that
     of services which are made here; drawn when empty.
+    `bundle_store`: the name of the bundle store that is written to; `bundle_stores`: addresses by name, of those beside
+    `home`, which is a folder of the home unless it is named here, too.
     `kfp_ui` is where people look at runs: another address than the API's, so without it no link is shown.
     """
 
@@ -46,6 +55,12 @@ class Profile(BaseModel):
     online: str = ""
     salt: str = ""
     kfp_ui: str = ""
+    bundle_store: str = HOME
+    bundle_stores: dict[StoreName, str] = Field(default_factory=dict)
+
+    def stores(self) -> BundleStores:
+        """Raises `UsageError` when one has an address of no known kind, or the one to be written to is none of them."""
+        return BundleStores({HOME: str(self.home / "bundles")} | self.bundle_stores, self.bundle_store)
 
     @property
     def mlflow(self) -> str:
@@ -152,7 +167,10 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
         raise UsageError(f"{root / MARKER} has faults", cause="\n".join(explain(fault))) from fault
     typed = env.get("SERINUS_HOME")
     home = here / typed if typed else root / profile.home
-    return Project(root, document.project, profile.model_copy(update={"home": home.resolve()}))
+    stores = _absolute(profile.bundle_stores, root) | _absolute(_typed_stores(env), here)
+    profile = profile.model_copy(update={"home": home.resolve(), "bundle_stores": stores})
+    profile.stores()  # a fault in them is told now, not after hours of training
+    return Project(root, document.project, profile)
 
 
 @contextmanager
@@ -189,8 +207,23 @@ def _profile(document: _Document, env: Mapping[str, str]) -> dict[str, Any]:
     name = env.get("SERINUS_PROFILE", "embedded")
     if name not in document.profiles:
         raise UsageError(f"no profile {name} in {MARKER}", hint=f"known: {', '.join(document.profiles)}")
-    overrides = {key: env.get(f"SERINUS_{key.upper()}") for key in ("kfp_endpoint", "tracking_uri", "online", "salt")}
+    overrides = {key: env.get(f"SERINUS_{key.upper()}") for key in _OVERRIDDEN}
     return document.profiles[name] | {key: value for key, value in overrides.items() if value}
+
+
+def _typed_stores(env: Mapping[str, str]) -> dict[str, str]:
+    """Of SERINUS_BUNDLE_STORES: `name=address`, several with commas between them."""
+    found = {}
+    for one in filter(None, env.get("SERINUS_BUNDLE_STORES", "").split(",")):
+        name, _, address = one.partition("=")
+        if not re.fullmatch(STORE_NAME, name) or not address:
+            raise UsageError(f"SERINUS_BUNDLE_STORES: {one} is not name=address")
+        found[name] = address
+    return found
+
+
+def _absolute(stores: Mapping[str, str], base: Path) -> dict[str, str]:
+    return {name: one if scheme_of(one) else str((base / one).resolve()) for name, one in stores.items()}
 
 
 def read_yaml(path: Path) -> object:

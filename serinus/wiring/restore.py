@@ -6,6 +6,7 @@ number is a new one, for a registry gives none twice, and what serves keeps its 
 
 from __future__ import annotations
 
+from serinus.core.bundles import content_of
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.ports import ModelVersion
 from serinus.model.bundle import content_hash, read_manifest
@@ -23,10 +24,13 @@ def restore(project: Project, problem: str, version: str) -> ModelVersion:
     if revision is None:
         raise NotFound(f"the service {problem} never had a version {version}", hint=f"`serinus model list {problem}`")
     models = registry(project)
-    known = next((one for one in models.versions(problem) if one.storage_uri == revision.storage_uri), None)
+    content = content_of(revision.storage_uri)
+    known = next((one for one in models.versions(problem) if content_of(one.storage_uri) == content), None)
     if known is not None:
         raise Conflict(f"the bundle of version {version} is registered, as version {known.version}")
-    folder = bundle_store(project).get(revision.storage_uri)
+    stored = bundle_store(project)
+    uri = stored.named(revision.storage_uri)
+    folder = stored.get(uri)
     manifest = read_manifest(folder)
     tags = {
         "serinus.candidate": manifest.candidate,
@@ -39,6 +43,6 @@ def restore(project: Project, problem: str, version: str) -> ModelVersion:
     }
     if warned := failed_warnings(project, problem, version):
         tags["serinus.failed_warnings"] = warned
-    again = models.register(problem, run_id=manifest.lineage.mlflow_run, storage_uri=revision.storage_uri, tags=tags)
+    again = models.register(problem, run_id=manifest.lineage.mlflow_run, storage_uri=uri, tags=tags)
     remember(project, again)
     return again

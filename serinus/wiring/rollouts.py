@@ -16,8 +16,8 @@ from pathlib import Path
 
 import serinus
 from serinus.core.card import Problem
-from serinus.core.errors import Conflict, SerinusError, Unavailable
-from serinus.core.ports import Service
+from serinus.core.errors import Conflict, SerinusError, Unavailable, UsageError
+from serinus.core.ports import BundleStore, Service
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.source import KpiEvidence
@@ -27,7 +27,7 @@ from serinus.rollout.local_arms import LocalArms
 from serinus.rollout.local_routes import LocalSplitter
 from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import ServiceController, ServiceView, Wanted
-from serinus.wiring.adapters import online_address, registry
+from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, accessible
@@ -144,6 +144,14 @@ def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], Roll
     return make
 
 
+def _address(bundles: BundleStore, uri: str) -> str:
+    """Of a store that is not known here, its name: the arm will not start with it, and what serves goes on."""
+    try:
+        return bundles.address(uri)
+    except UsageError:
+        return uri
+
+
 def _launch(
     project: Project, card: Problem, service: Service, hosting: Hosting
 ) -> Callable[[Revision, int], Sequence[str]]:
@@ -151,7 +159,7 @@ def _launch(
 
     Made of what is known now: an arm that differs from it is replaced, and a file that somebody edits replaces none.
     """
-    online = hosting.online or online_address(project, card.name)
+    online, bundles = hosting.online or online_address(project, card.name), bundle_store(project)
 
     def launch(revision: Revision, port: int) -> Sequence[str]:
         settings = ServeSettings(
@@ -159,7 +167,7 @@ def _launch(
             salt=service.salt,
             version=str(revision.model.version),
             revision=revision.name,
-            storage_uri=revision.storage_uri,
+            storage_uri=_address(bundles, revision.storage_uri),
             online=online,
             events=str(events_folder(project, card.name)),
             http_port=port,

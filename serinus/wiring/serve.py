@@ -24,7 +24,7 @@ from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
 from serinus.features.stores import store_of
 from serinus.model.bundle import Bundle, read_bundle
-from serinus.model.store import FolderBundleStore
+from serinus.model.stores import bundle_at
 from serinus.serving.exposures import ExposureWriter
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.plane import DataPlane, unaltered
@@ -65,7 +65,7 @@ def _serve(
     from serinus.serving.kserve_model import PredictorModel
     from serinus.serving.kserve_server import PredictorServer
 
-    bundle = load_bundle(settings.storage_uri)
+    bundle = read_bundle(bundle_at(settings.storage_uri))
     sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
     log = event_sink(settings.events, settings.service, sequence.writer)
@@ -91,14 +91,6 @@ def _serve(
         writer.close()
         sequence.close()
     return 0
-
-
-def load_bundle(storage_uri: str) -> Bundle:
-    """The bundle of a URI, unchanged since it was stored; or of a plain folder, as it is."""
-    if storage_uri.startswith("file://"):
-        folder = Path(storage_uri.removeprefix("file://"))
-        return read_bundle(FolderBundleStore(folder.parent.parent).get(storage_uri))
-    return read_bundle(Path(storage_uri))
 
 
 def feature_service(bundle: Bundle) -> ServiceInfo:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serinus.core.card import Problem
-from serinus.core.errors import BundleError, NotFound, Unavailable, UsageError
+from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.features.keys import IdKinds
 from serinus.model.bundle import content_hash, read_manifest
-from serinus.wiring.adapters import deployer, online_address, registry
+from serinus.wiring.adapters import bundle_store, deployer, online_address, registry
 from serinus.wiring.project import Project
 from serinus.wiring.services import in_service, known_revision, rollouts, wanted
 from serinus.wiring.settings import CollectSettings, ServeSettings
@@ -63,7 +63,7 @@ def settings_of(
         salt=service.salt,
         version=choice.version,
         revision=revision_name(wish.problem, choice.version, choice.storage_uri, choice.template),
-        storage_uri=choice.storage_uri,
+        storage_uri=bundle_store(project).address(choice.storage_uri),
         online=wish.online or online_address(project, wish.problem),
         events=str(events_folder(project, wish.problem)),
         host=host,
@@ -120,8 +120,8 @@ def id_kinds(project: Project, problem: str) -> IdKinds:
     """The key types of the version that is wanted; text where its bundle cannot be read here."""
     uri, framing = service_of(project, problem).storage_uri, project.problem(problem).card.framing
     try:
-        definitions = read_manifest(Path(uri.removeprefix("file://"))).features.definitions
-    except BundleError:
+        definitions = read_manifest(bundle_store(project).get(uri)).features.definitions
+    except SerinusError:
         definitions = {}
     return IdKinds.of(definitions, framing.entity, framing.unit, framing.item)
 
@@ -144,7 +144,7 @@ def version_of(project: Project, problem: str, which: str) -> tuple[str, str]:
         if known is None:
             raise
         return str(known.model.version), known.storage_uri
-    return str(found.version), found.storage_uri
+    return str(found.version), bundle_store(project).named(found.storage_uri)
 
 
 def _asked(project: Project, wish: Wish, service: Service) -> Choice:

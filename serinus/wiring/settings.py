@@ -16,7 +16,9 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class ServeSettings(BaseModel):
-    """What one predictor serves and where. `online` is the path of Feast's SQLite store, or an address of Redis.
+    """What one predictor serves and where. `storage_uri` is the address of a bundle, not relative to a named store.
+
+    `online` is the path of Feast's SQLite store, or an address of Redis.
 
     `events` is the folder of the event log, or the redis:// address of one that a collector drains. `writers` is where
     the count of exposures outlives a kill: `writers/` of that folder, to be named when there is none.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from serinus.core.calibration import Calibration
-from serinus.core.errors import BundleError, NotFound
+from serinus.core.errors import BundleError
 from serinus.model.bundle import (
     Bundle,
     FeatureSource,
@@ -24,7 +24,6 @@ from serinus.model.bundle import (
     write_bundle,
 )
 from serinus.model.scorers import GbdtScorer, LinearScorer, NeuralScorer, Scorer
-from serinus.model.store import FolderBundleStore
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -202,25 +201,3 @@ def test_how_an_array_lies_in_memory_is_not_in_the_bytes(tmp_path: Path) -> None
         NeuralScorer(np.zeros(3), np.ones(3), [layer]).save(tmp_path / name)
         written.append((tmp_path / name / "weights.npz").read_bytes())
     assert written[0] == written[1]
-
-
-def test_the_store_keeps_one_folder_a_content(tmp_path: Path) -> None:
-    digest = _written(tmp_path / "made", _linear())
-    store = FolderBundleStore(tmp_path / "store")
-    uri = store.put("toy", tmp_path / "made")
-    assert uri.startswith("file://")
-    assert uri.endswith(f"/toy/{digest}")
-    assert store.put("toy", tmp_path / "made") == uri
-    assert content_hash(store.get(uri)) == digest
-    assert [path.name for path in (tmp_path / "store/toy").iterdir()] == [digest]
-
-
-def test_the_store_refuses_a_bundle_that_changed(tmp_path: Path) -> None:
-    _written(tmp_path / "made", _linear())
-    store = FolderBundleStore(tmp_path / "store")
-    folder = store.get(store.put("toy", tmp_path / "made"))
-    (folder / "weights.npz").write_bytes(b"")
-    with pytest.raises(BundleError, match="has changed since it was stored"):
-        store.get(f"file://{folder}")
-    with pytest.raises(NotFound):
-        store.get("file:///nowhere")

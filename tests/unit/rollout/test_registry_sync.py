@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from fakes import ONE, START, THREE, TOY, TWO, Registry, World
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
 from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.ports import ModelVersion
 from serinus.core.words import Phase
 from serinus.rollout.registry_sync import (
     CHECK_SECONDS,
@@ -21,6 +23,7 @@ from serinus.rollout.registry_sync import (
     InService,
     RegistrySync,
     Synced,
+    version_of,
 )
 from serinus.rollout.service import ServiceView, Standing, Wanted
 
@@ -109,6 +112,15 @@ def test_a_number_that_another_bundle_has_by_now_is_not_what_serves() -> None:
     sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
     assert not sync.follow(InService(TOY, other)).holds
     assert world.champions == []
+
+
+def test_what_serves_is_known_by_its_content_whatever_store_its_uri_is_relative_to() -> None:
+    """A version of release 0.1 was registered with a place, and the service knows the name of that bundle by now."""
+    digest, at = "ab" * 32, datetime(2026, 1, 1, tzinfo=UTC)
+    known = [ModelVersion("toy", 4, "run", f"file:///old/bundles/toy/{digest}", at)]
+    serves = ONE.model_copy(update={"version": "4", "storage_uri": f"bundles://home/toy/{digest}"})
+    assert version_of(known, serves) == known[0]
+    assert version_of(known, serves.model_copy(update={"storage_uri": f"bundles://home/toy/{'cd' * 32}"})) is None
 
 
 def test_a_finding_that_a_full_disk_does_not_take_is_told_again() -> None:

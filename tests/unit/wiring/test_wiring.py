@@ -72,13 +72,52 @@ def test_another_store_of_feast_is_told_where_addresses_of_redis_belong(
         ("[project]\ntypo = 1", "has faults"),
         ("[profiles.embedded]\nhome = '.s'\nport = 1", "has faults"),
         ("[profiles.other]\nhome = '.s'", "no profile embedded"),
+        ("[profiles.embedded]\nhome = '.s'\nbundle_store = 'shared'", "no bundle store shared"),
+        (
+            "[profiles.embedded]\nhome = '.s'\nbundle_stores = {x = 'ftp://h'}",
+            "ftp://h is no address of a bundle store",
+        ),
+        ("[profiles.embedded]\nhome = '.s'\nbundle_stores = {'A b' = 'c'}", "has faults"),
     ],
-    ids=["syntax", "layout", "profile", "unknown profile"],
+    ids=["syntax", "layout", "profile", "unknown profile", "unknown store", "unknown kind of store", "name of a store"],
 )
 def test_a_broken_project_file_is_told(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "serinus.toml").write_text(text)
     with pytest.raises(UsageError, match=message):
         open_project({}, start=tmp_path)
+
+
+STORES = """
+[profiles.embedded]
+home = ".serinus"
+bundle_store = "shared"
+[profiles.embedded.bundle_stores]
+shared = "../bundles"
+other = "file:///srv/bundles"
+"""
+
+
+def test_bundle_stores_of_the_project_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/serinus.toml").write_text(STORES)
+    profile = open_project({}, start=tmp_path / "project").profile
+    assert profile.bundle_store == "shared"
+    assert profile.bundle_stores == {"shared": str(tmp_path / "bundles"), "other": "file:///srv/bundles"}
+    digest = "0" * 64
+    home = profile.stores().address(f"bundles://home/toy/{digest}")
+    assert home == f"file://{tmp_path}/project/.serinus/bundles/toy/{digest}"
+
+
+def test_bundle_stores_of_the_environment_decide_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "serinus.toml").write_text(STORES)
+    env = {"SERINUS_BUNDLE_STORES": "home=elsewhere,shared=file:///mnt/b", "SERINUS_BUNDLE_STORE": "home"}
+    profile = open_project(env, start=tmp_path).profile
+    assert profile.bundle_store == "home"
+    assert profile.bundle_stores == {
+        "home": str(tmp_path / "elsewhere"), "shared": "file:///mnt/b", "other": "file:///srv/bundles",
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=r"SERINUS_BUNDLE_STORES: /mnt/b is not name=address"):
+        open_project({"SERINUS_BUNDLE_STORES": "/mnt/b"}, start=tmp_path)
 
 
 def test_outside_a_project_one_is_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""The smallest bundle that there can be, for tests of what is done with bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from serinus.core.calibration import Calibration
+from serinus.model.bundle import FeatureSource, Golden, Lineage, Manifest, write_bundle
+from serinus.model.scorers import LinearScorer
+
+
+def linear_bundle(folder: Path, problem: str, *, intercept: float = 0.0) -> Path:
+    """Written into `folder`; one `intercept`, one content."""
+    scorer = LinearScorer(np.zeros(1), np.ones(1), np.ones(1), intercept)
+    manifest = Manifest(
+        problem=problem,
+        problem_kind="scoring",
+        entity="account",
+        item=None,
+        candidate="linear",
+        scorer=scorer.kind,
+        inputs=({"name": "x"},),
+        features=FeatureSource(service=problem, service_hash="0" * 64, columns=()),
+        calibration=Calibration(sampling_rate=1.0),
+        profile=(),
+        golden=Golden(rows=(), probabilities=()),
+        lineage=Lineage(mlflow_run="0" * 32),
+    )
+    write_bundle(folder, manifest, scorer)
+    return folder
