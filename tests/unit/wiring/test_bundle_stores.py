@@ -56,9 +56,7 @@ def test_without_that_store_it_is_refused_before_it_is_wanted(renewal_project: P
     assert known.version == 2
 
 
-def test_a_store_that_is_known_no_more_stops_its_arm_alone(
-    renewal_project: Path, registered: str
-) -> None:
+def test_a_store_that_is_known_no_more_stops_its_arm_alone(renewal_project: Path, registered: str) -> None:
     address = _address(bundle_store(_home(renewal_project, "third")), f"bundles://shared/renewal/{registered}")
     with pytest.raises(UsageError, match="relative to a bundle store that is not known here"):
         bundle_at(address)
