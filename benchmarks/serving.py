@@ -227,7 +227,7 @@ def check_equal(ours: list[dict[str, float]], theirs: list[dict[str, float]], pa
 class Nowhere:
     """An exposure log that drops what it gets."""
 
-    def put(self, exposure: object, scores: object) -> bool:  # noqa: ARG002 - the port's signature
+    def put(self, exposure: object, beside: object) -> bool:  # noqa: ARG002 - the port's signature
         """See `ExposureLog`."""
         return True
 

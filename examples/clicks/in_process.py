@@ -7,7 +7,7 @@ Invariant: everything follows from the seed and the world, whatever the machine'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from examples.clicks.versions.alterations import alterations
 from examples.clicks.world import Visit, World, item_name
 from serinus.client import bucket_of
 from serinus.core.card import Problem
-from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
+from serinus.core.events import Event, Exposure, Outcome, Stream
 from serinus.core.names import ServiceRef
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.route import Route
@@ -72,11 +72,12 @@ class Buffered:
     rows: dict[Stream, list[Event]] = field(default_factory=lambda: {stream: [] for stream in Stream})
     numbers: dict[str, int] = field(default_factory=dict)
 
-    def put(self, exposure: Exposure, scores: Scores | None) -> bool:
+    def put(self, exposure: Exposure, beside: Mapping[Stream, Event]) -> bool:
         """See `ExposureLog`."""
         number = self.numbers[exposure.revision] = self.numbers.get(exposure.revision, -1) + 1
         self.rows[Stream.EXPOSURES].append(replace(exposure, writer=exposure.revision, sequence=number))
-        self.rows[Stream.SCORES] += [scores] if scores is not None else []
+        for stream, row in beside.items():
+            self.rows[stream].append(row)
         return True
 
     def flush(self) -> None:
@@ -109,6 +110,7 @@ class Planes:
             self.log,
             ServingMetrics(CollectorRegistry()),
             covariates=self.card.requirements.covariates,
+            inputs_share=self.card.operation.inputs_share,
             alter=alterations(self.clock.forward)[name],
             now=self.clock.moment,
             clock=self.clock,

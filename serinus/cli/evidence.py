@@ -315,7 +315,8 @@ def _number(value: float | None, none: str = "-") -> str:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any fact
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    parts = [f"{name} {one:g}" for name, one in value.items()] if isinstance(value, dict) else value
+    return ", ".join(map(str, parts)) if isinstance(parts, list) else str(value)
 
 
 def _text_of(file: Path) -> str:

@@ -1,8 +1,8 @@
 """Moves rows from where predictors leave them to the parquet log, for as long as a collector lives.
 
 Invariant: an entry is trimmed only once its rows are in a segment on disk; killed in between, its rows come again, and
-readers fold them by id. Scores reach the disk before their exposures, as they were written. No fault ends the drain: it
-waits, longer each time, and goes on where it was.
+readers fold them by id. What is beside an exposure reaches the disk before it, as it was written. No fault ends the
+drain: it waits, longer each time, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 
 from serinus.core.errors import DataError
-from serinus.core.events import Stream
+from serinus.core.events import BESIDE, Stream
 from serinus.evidence.entries import Entry, decoded
 from serinus.evidence.parquet_log import ParquetEventLog
 
@@ -71,9 +71,9 @@ class Drain:
 
     def once(self) -> bool:
         """One round; whether more is there to be moved at once. Raises `Unavailable`."""
-        # Exposures are read first: every one of them had its scores written before, so those are moved before it.
+        # Exposures are read first: what is beside every one of them was written before, so it is moved before it.
         exposures, more = self._source.read(Stream.EXPOSURES, most_bytes=self._settings.segment_bytes)
-        for stream in (Stream.SCORES, Stream.OUTCOMES):
+        for stream in (*BESIDE, Stream.OUTCOMES):
             self._move_all(stream)
         self._put(Stream.EXPOSURES, exposures)
         self.waiting = {stream: self._source.waiting(stream) for stream in Stream}

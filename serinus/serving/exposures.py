@@ -1,4 +1,4 @@
-"""Writes exposures and scores behind the request: the answer never waits for a disk.
+"""Writes exposures, and what is beside them, behind the request: the answer never waits for a disk.
 
 Invariant: every exposure put is sooner or later on disk or counted as lost, with its sequence number given out before;
 the oldest waits at most `flush_every` seconds while the log takes rows.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from serinus.core.errors import Unavailable
-from serinus.core.events import Exposure, Scores, Stream
+from serinus.core.events import BESIDE, Event, Exposure, Stream
 from serinus.core.ports import EventSink
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.sequence import Sequence
 
-Row = tuple[Exposure, Scores | None]
+Row = tuple[Exposure, Mapping[Stream, Event]]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class ExposureWriter:
         self._thread = threading.Thread(target=self._run, name="exposures", daemon=True)
         self._thread.start()
 
-    def put(self, exposure: Exposure, scores: Scores | None) -> bool:
+    def put(self, exposure: Exposure, beside: Mapping[Stream, Event]) -> bool:
         """Takes a row to be written; False when too many wait, which loses it and counts it."""
         numbered = replace(exposure, writer=self._sequence.writer, sequence=self._sequence.next())
         with self._lock:
             if self._closing or len(self._rows) >= self._settings.capacity:
                 self._metrics.lost.labels("closed" if self._closing else "full").inc()
                 return False
-            self._rows.append((numbered, scores))
+            self._rows.append((numbered, beside))
             self._metrics.waiting.set(len(self._rows))
         return True
 
@@ -82,12 +82,13 @@ class ExposureWriter:
                 pass
 
     def _flush(self) -> bool:
-        """One batch, oldest first; kept when the log refuses. Scores go first: an exposure on disk has its scores."""
+        """One batch, oldest first; kept when the log refuses. Exposures go last: one on disk has what is beside it."""
         with self._lock:
             batch = [self._rows[i] for i in range(min(len(self._rows), self._settings.batch))]
         try:
-            self._sink.append(Stream.SCORES, [scores for _, scores in batch if scores is not None])
-            self._sink.append(Stream.EXPOSURES, [exposure for exposure, _ in batch])
+            for stream in BESIDE:
+                self._append(stream, [beside[stream] for _, beside in batch if stream in beside])
+            self._append(Stream.EXPOSURES, [exposure for exposure, _ in batch])
         except Exception as fault:  # noqa: BLE001 - the edge of a thread: without it rows would wait and not be counted
             self._report(fault if isinstance(fault, Unavailable) else _unforeseen(fault))
             return False
@@ -97,6 +98,11 @@ class ExposureWriter:
             self._metrics.waiting.set(len(self._rows))
         self._metrics.written.inc(len(batch))
         return True
+
+    def _append(self, stream: Stream, rows: list[Event]) -> None:
+        if rows:
+            self._sink.append(stream, rows)
+            self._metrics.rows.labels(stream.value).inc(len(rows))
 
 
 def _unforeseen(fault: Exception) -> Unavailable:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from serinus.core.events import BESIDE, Stream
+
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STAGES = ("admit", "lookup", "transform", "score", "rank", "log")
 LOSSES = ("full", "closed", "unwritten")
@@ -43,12 +45,15 @@ class ServingMetrics:
         self.lost = Counter(
             "serinus_exposures_lost", "exposures that will never be on disk", ["reason"], registry=registry
         )
+        self.rows = Counter("serinus_log_rows", "rows on disk, those written again too", ["stream"], registry=registry)
         self.waiting = Gauge("serinus_exposures_waiting", "exposures not yet on disk", registry=registry)
         self.info = Gauge("serinus_model_info", "what is served", ["service", "version", "revision"], registry=registry)
         for stage in STAGES:
             self._stages.labels(stage)
         for reason in LOSSES:  # shown from the start as 0: a rate of a series that is not there never alarms
             self.lost.labels(reason)
+        for stream in (*BESIDE, Stream.EXPOSURES):
+            self.rows.labels(stream.value)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The data plane: one request in, one answer out, one exposure logged; it knows no protocol.
+"""The data plane: one request in, one answer out, one exposure logged with what is beside it; it knows no protocol.
 
 Invariant: a request that was admitted leaves exactly one exposure, also when answering it failed.
 """
@@ -14,8 +14,9 @@ from serinus.features.online import OnlineReader
 from serinus.model.bundle import Bundle
 from serinus.serving.answer import Answer, Flags
 from serinus.serving.metrics import ServingMetrics
-from serinus.serving.recorder import ExposureLog, Identity, Recorder, Result
+from serinus.serving.recorder import ExposureLog, Identity, Made, Recorder, Result
 from serinus.serving.request import BadRequest, Caller, Instance
+from serinus.serving.sampling import Sampling
 from serinus.serving.stages import (
     Admission,
     Admitted,
@@ -48,6 +49,7 @@ class DataPlane:
         *,
         accept_event_time: bool = False,
         covariates: Sequence[str] = (),
+        inputs_share: float = 0.0,
         unit: str = "",
         alter: Callable[[Stages], Stages] = unaltered,
         now: Now = wall_clock,
@@ -56,7 +58,7 @@ class DataPlane:
         manifest = bundle.manifest
         self.identity, self.bundle = identity, bundle
         self._metrics, self._clock = metrics, clock
-        self._record = Recorder(identity, log, now)
+        self._record = Recorder(identity, log, now, Sampling(inputs_share))
         kinds = IdKinds.of(manifest.features.definitions, manifest.entity, unit, manifest.item)
         kinds = replace(kinds, passes=accept_event_time)
         self._admit = Admission(manifest, identity.salt, accept_event_time, now, kinds)
@@ -79,16 +81,17 @@ class DataPlane:
             with self._metrics.stage("lookup"):
                 found = self._stages.look_up(admitted)
             covariates = self._covariates(found)
-            answer = self._answer(admitted, found)
+            made = self._answer(admitted, found)
         except Exception as fault:
             self._metrics.requests.labels("failed").inc()
             failed = Result(self._spent(began), covariates=covariates, error=type(fault).__name__)
             self._record(admitted, failed)
             raise
         with self._metrics.stage("log"):
-            logged = self._record(admitted, Result(self._spent(began), answer, found.lookups, covariates))
+            logged = self._record(admitted, Result(self._spent(began), made, found.lookups, covariates))
         self._metrics.requests.labels("answered").inc()
         self._metrics.seconds.observe(self._clock() - began)
+        answer = made.answer
         return answer if logged else replace(answer, flags=replace(answer.flags, not_logged=True))
 
     def refused(self) -> None:
@@ -99,17 +102,19 @@ class DataPlane:
         """Milliseconds."""
         return (self._clock() - began) * 1e3
 
-    def _answer(self, admitted: Admitted, found: LookedUp) -> Answer:
+    def _answer(self, admitted: Admitted, found: LookedUp) -> Made:
         stage = self._metrics.stage
         with stage("transform"):
             rows = self._stages.transform(found)
         with stage("score"):
             scores = self._stages.score(rows)
         with stage("rank"):
-            items, probabilities = rank(admitted.items, scores)
+            order = rank(scores).tolist()
+            items = tuple(admitted.items[place] for place in order) if admitted.items else ()
             flags = self._flags(admitted, found)
         who = self.identity
-        return Answer(admitted.request_id, who.version, who.revision, items, probabilities, flags)
+        answer = Answer(admitted.request_id, who.version, who.revision, items, tuple(scores[order].tolist()), flags)
+        return Made(answer, rows, tuple(order))
 
     def _flags(self, admitted: Admitted, found: LookedUp) -> Flags:
         defaulted: dict[str, int] = {}

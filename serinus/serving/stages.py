@@ -219,10 +219,9 @@ class Stages:
         return cls(FeatureLookup(reader, manifest.entity, manifest.item), Transform(manifest), Score(bundle))
 
 
-def rank(items: tuple[str, ...], probabilities: NDArray[np.float64]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Both by falling probability; ties keep the order of the request, as in `serinus.core.kpi.ranked`."""
-    order = np.argsort(-probabilities, kind="stable")
-    return tuple(items[i] for i in order) if items else (), tuple(float(probabilities[i]) for i in order)
+def rank(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions by falling probability; ties keep the order of the request, as in `serinus.core.kpi.ranked`."""
+    return np.argsort(-probabilities, kind="stable")
 
 
 def wall_clock() -> datetime:

@@ -67,6 +67,7 @@ def _service(project: Project, problem: str, card: Problem) -> dict[str, Any]:
     return {
         "name": problem,
         "covariates": list(card.requirements.covariates),
+        "inputsShare": card.operation.inputs_share,
         "unit": card.framing.unit,
         "outcomes": [label, *others],
         "keys": {"unit": kinds.unit, "item": kinds.item},

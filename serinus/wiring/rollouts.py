@@ -174,6 +174,7 @@ def _launch(
             grpc_port=0,
             accept_event_time=hosting.event_time,
             covariates=card.requirements.covariates,
+            inputs_share=card.operation.inputs_share,
             unit=card.framing.unit,
         )
         return predictor_command(project.root, revision.template, settings)

@@ -80,6 +80,7 @@ def _serve(
         metrics,
         accept_event_time=settings.accept_event_time,
         covariates=settings.covariates,
+        inputs_share=settings.inputs_share,
         unit=settings.unit,
         alter=alter,
     )

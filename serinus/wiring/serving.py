@@ -71,6 +71,7 @@ def settings_of(
         grpc_port=grpc_port,
         accept_event_time=wish.accept_event_time,
         covariates=card.requirements.covariates,
+        inputs_share=card.operation.inputs_share,
         unit=card.framing.unit,
     )
 

@@ -22,7 +22,8 @@ class ServeSettings(BaseModel):
 
     `events` is the folder of the event log, or the redis:// address of one that a collector drains. `writers` is where
     the count of exposures outlives a kill: `writers/` of that folder, to be named when there is none.
-    `covariates`: the card's, logged with every exposure. `unit`: the card's, whose ids name who is assigned; the
+    `covariates`: the card's, logged with every exposure. `inputs_share`: the card's, of the requests, whose inputs are
+    logged. `unit`: the card's, whose ids name who is assigned; the
     entity's when left out.
     """
 
@@ -41,6 +42,7 @@ class ServeSettings(BaseModel):
     grpc_port: Annotated[int, Field(ge=0, le=65_535, description="0 leaves gRPC out")] = 8081
     accept_event_time: bool = False
     covariates: tuple[str, ...] = ()
+    inputs_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     unit: str = ""
 
     @model_validator(mode="after")

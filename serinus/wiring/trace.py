@@ -5,20 +5,24 @@ Invariant: every link is read where it was written, the event log and the tags o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from serinus.core.errors import NotFound, SerinusError, UsageError
-from serinus.core.events import Stream
+from serinus.core.events import BESIDE, Stream
 from serinus.evidence.log import EventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.features.keys import TEXT, fault_of
+from serinus.model.bundle import read_manifest
 from serinus.wiring.adapters import registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
+from serinus.wiring.serving import version_of
 
 MOST_ITEMS_SHOWN = 10
 
@@ -36,15 +40,20 @@ def trace_request(project: Project, problem: str, request_id: str) -> dict[str, 
         raise NotFound(
             f"no exposure of request {request_id}", hint="a request shows up at most 0.2 s after it was answered"
         )
-    scores = {row["id"]: row for row in _rows(log, Stream.SCORES, request_id)}
-    found: dict[str, Any] = {"request": [_request(row, scores.get(row["id"])) for row in exposures]}
+    beside = {stream: {row["id"]: row for row in _rows(log, stream, request_id)} for stream in BESIDE}
+    found: dict[str, Any] = {
+        "request": [_request(row, beside[Stream.SCORES].get(row["id"])) for row in exposures],
+        "decision": [_decision(row) for row in beside[Stream.DECISIONS].values()],
+    }
+    versions = {row["id"]: row["version"] for row in exposures}
+    fed = [(row, _input_names(project, problem, versions[row["id"]])) for row in beside[Stream.INPUTS].values()]
+    found["inputs"] = [_fed(row, names) for row, names in fed if row["id"] in versions]
     outcomes = _rows(log, Stream.OUTCOMES, request_id)
     found["outcomes"] = [
         {"name": o["name"], "item": o["item"], "value": o["value"], "at": _time(o["as_of"])} for o in outcomes
     ]
     found["kpis"] = _kpis(project, card, request_id, KpiPlan.of(card))
-    versions = dict.fromkeys(row["version"] for row in exposures)
-    found["model"] = [_model(project, problem, version) for version in versions]
+    found["model"] = [_model(project, problem, version) for version in dict.fromkeys(versions.values())]
     return found
 
 
@@ -59,7 +68,10 @@ def _rows(log: EventLog, stream: Stream, request_id: str) -> list[dict[str, Any]
 
 
 def _request(row: dict[str, Any], scores: dict[str, Any] | None) -> dict[str, Any]:
-    names = ("request_id", "revision", "version", "entity", "unit", "bucket", "bucket_check", "cold_start", "error")
+    names = (
+        "request_id", "revision", "version", "route", "forced_arm", "entity", "unit", "bucket", "bucket_check",
+        "cold_start", "error",
+    )  # fmt: skip
     shown = zip(scores["items"], scores["probabilities"], strict=True) if scores else ()
     ranked = [f"{item} {p:.4f}".strip() for item, p in shown]
     return {name: row[name] for name in names} | {
@@ -68,6 +80,29 @@ def _request(row: dict[str, Any], scores: dict[str, Any] | None) -> dict[str, An
         "latency_ms": round(row["latency_ms"], 2),
         f"first {min(len(ranked), MOST_ITEMS_SHOWN)} of {len(ranked)} shown": ranked[:MOST_ITEMS_SHOWN],
     }
+
+
+def _decision(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("revision", "action", "reasons", "rule_ids", "propensity")
+    order = row["order"]
+    first = f"first {min(len(order), MOST_ITEMS_SHOWN)} of {len(order)} positions"
+    return {name: row[name] for name in names} | {first: order[:MOST_ITEMS_SHOWN]}
+
+
+def _fed(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The row of the matrix by the names of its columns, numbered where the bundle that knows them is not here."""
+    known = names if len(names) == len(row["row"]) else [f"input {place}" for place in range(len(row["row"]))]
+    head = {name: row[name] for name in ("revision", "position", "item", "context")}
+    return head | {"fed": dict(zip(known, row["row"], strict=True))}
+
+
+def _input_names(project: Project, problem: str, version: str) -> tuple[str, ...]:
+    """The columns of a version's matrix; empty where neither the service nor the registry leads to its bundle."""
+    try:
+        _, uri = version_of(project, problem, version)
+        return tuple(str(one["name"]) for one in read_manifest(Path(uri.removeprefix("file://"))).inputs)
+    except SerinusError:
+        return ()
 
 
 def _kpis(project: Project, card: Any, request_id: str, plan: KpiPlan) -> dict[str, Any]:  # noqa: ANN401

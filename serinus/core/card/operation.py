@@ -97,10 +97,18 @@ class Rollout(CardPart):
         return self
 
 
+# Enough for a distribution by the day at a thousand requests, and a tenth of what logging all of them would take.
+INPUTS_SHARE = 0.1
+
+
 class Monitoring(CardPart):
-    """When live data or quality counts as changed. Effect sizes, not p-values alone, raise an alarm."""
+    """When live data or quality counts as changed. Effect sizes, not p-values alone, raise an alarm.
+
+    `inputs_share`: of the requests, whose inputs are logged; 0 logs none.
+    """
 
     window: Duration
+    inputs_share: Share = INPUTS_SHARE
     drift_psi: Annotated[float, Field(gt=0)] = 0.2
     calibration: tuple[float, float] = (0.9, 1.1)
     normalized_entropy_rise: Share = 0.02
@@ -125,9 +133,14 @@ class Retraining(CardPart):
 
 
 class Operation(CardPart):
-    """Gates and rollout; monitoring and retraining may be said, and nothing reads them yet."""
+    """Gates and rollout; monitoring and retraining may be said, and nothing reads them yet but `inputs_share`."""
 
     gates: Annotated[tuple[GateRule, ...], Field(min_length=1)]
     rollout: Rollout
     monitoring: Monitoring | None = None
     retraining: Retraining | None = None
+
+    @property
+    def inputs_share(self) -> float:
+        """Of the requests, whose inputs are logged; the usual one where nothing is said of monitoring."""
+        return INPUTS_SHARE if self.monitoring is None else self.monitoring.inputs_share

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -17,7 +18,7 @@ from typer.testing import CliRunner, Result
 from serinus.cli.app import app
 from serinus.client import bucket_of
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
-from serinus.core.events import Exposure, Outcome, Scores, Stream, exposure_id
+from serinus.core.events import Decided, Exposure, Inputs, Outcome, Scores, Stream, exposure_id
 from serinus.core.ports import ModelVersion
 from serinus.core.words import Phase
 from serinus.evidence.collector import CollectorSettings, make_app
@@ -58,6 +59,9 @@ def logged(deployed: Path) -> Path:
     """Two scored accounts, one of which left within the month; one outcome came too late."""
     log = event_log(open_project(), "renewal")
     log.append(Stream.SCORES, [Scores(exposure_id(r, "renewal-v2-aaaaaa"), r, ("",), (0.25,)) for r in ("r1", "r2")])
+    who = exposure_id("r1", "renewal-v2-aaaaaa"), "r1", "renewal-v2-aaaaaa"
+    log.append(Stream.DECISIONS, [Decided(*who, START, "block", ("too new",), ("rule-7",), 0.5, ())])
+    log.append(Stream.INPUTS, [Inputs(*who, START, START, 0, "", (0.5, 3.0), '{"amount":3.0}')])
     log.append(Stream.EXPOSURES, [_exposure(number) for number in (1, 2)])
     happened = [("o1", "r1", DAY), ("o2", "r2", 31 * DAY)]
     log.append(
@@ -284,12 +288,29 @@ def test_a_trace_goes_from_the_request_to_the_snapshot(logged: Path, monkeypatch
     (request,) = found["request"]
     assert (request["request_id"], request["revision"], request["entity"]) == ("r1", "renewal-v2-aaaaaa", "A1")
     assert [one["name"] for one in found["outcomes"]] == ["churned"]
+    (decision,), (fed,) = found["decision"], found["inputs"]
+    assert (decision["action"], decision["reasons"], decision["propensity"]) == ("block", ["too new"], 0.5)
+    assert (fed["position"], fed["context"]) == (0, '{"amount":3.0}')
+    assert fed["fed"] == {"input 0": 0.5, "input 1": 3.0}  # no bundle is where the service says
     assert found["kpis"]["error_rate (renewal-v2-aaaaaa)"] == 0.0
     chain = found["model"][0]
     assert [chain[name] for name in ("model_version", "bundle", "mlflow_run", "pipeline_run", "data_snapshot")] == [
         2, "b2", "mlflow-5", "run-7", "s1",
     ]  # fmt: skip
     assert run("trace", "renewal", "r9").exit_code == 4
+
+
+def test_a_trace_names_what_the_model_was_fed_as_its_bundle_does(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def manifest(folder: Path) -> SimpleNamespace:
+        assert folder == Path("/bundles/b2")
+        return SimpleNamespace(inputs=({"name": "tenure"}, {"name": "amount"}))
+
+    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
+    monkeypatch.setattr("serinus.wiring.trace.registry", lambda project: Versions())
+    monkeypatch.setattr("serinus.wiring.trace.read_manifest", manifest)
+    (fed,) = json.loads(run("trace", "renewal", "r1", "--json").stdout)["inputs"]
+    assert fed["fed"] == {"tenure": 0.5, "amount": 3.0}
+    assert "tenure 0.5, amount 3" in " ".join(run("trace", "renewal", "r1").stdout.split())
 
 
 def test_a_version_that_was_never_registered_is_not_served(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

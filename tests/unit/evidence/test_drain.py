@@ -12,10 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
-from memory_log import exposure, outcome, scores
+from memory_log import decided, exposure, inputs, outcome, scores
 
 from serinus.core.errors import Unavailable
-from serinus.core.events import Event, Stream
+from serinus.core.events import BESIDE, Event, Stream
 from serinus.evidence.collector import make_app
 from serinus.evidence.drain import Drain, DrainSettings
 from serinus.evidence.entries import Entry, encoded
@@ -97,18 +97,21 @@ def test_nothing_waiting_writes_nothing(source: Source, log: Log) -> None:
     assert log.order == []
 
 
-def test_scores_are_on_disk_before_their_exposures_however_many_wait(source: Source, log: Log) -> None:
+def test_what_is_beside_exposures_is_on_disk_before_them_however_many_wait(source: Source, log: Log) -> None:
     for number in range(10):
-        source.add(S, scores(f"r{number}"))
-        source.add(E, exposure(f"r{number}"))
+        name = f"r{number}"
+        source.add(Stream.INPUTS, inputs(name))
+        source.add(Stream.DECISIONS, decided(name))
+        source.add(S, scores(name))
+        source.add(E, exposure(name))
     drain = Drain(source, log)
     while drain.once():
         pass
-    found: set[str] = set()
+    found: dict[Stream, set[str]] = {stream: set() for stream in Stream}
     for stream, rows in log.order:
-        assert stream is S or found.issuperset(rows)
-        found.update(rows)
-    assert len(ids(log, E)) == len(ids(log, S)) == 10
+        assert stream is not E or all(found[other].issuperset(rows) for other in BESIDE)
+        found[stream].update(rows)
+    assert {stream: len(ids(log, stream)) for stream in Stream} == dict.fromkeys(Stream, 10) | {O: 0}
 
 
 def test_what_comes_during_a_round_finds_its_scores_too(source: Source, log: Log, monkeypatch: Any) -> None:

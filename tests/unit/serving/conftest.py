@@ -28,17 +28,20 @@ class Toy:
         return self.registry.get_sample_value(name, labels) or 0.0
 
 
-def make(kind: str, *, accept_event_time: bool = True) -> Toy:
+def make(
+    kind: str, *, accept_event_time: bool = True, inputs_share: float = 0.0, revision: str = "toy-v3-abcdef"
+) -> Toy:
     """A toy of a kind."""
     log, held, registry = MemoryLog(), store(), CollectorRegistry()
     ticks = iter(range(1_000_000))
     plane = DataPlane(
-        Identity(ServiceRef("default", "toy"), SALT, "3", "toy-v3-abcdef"),
+        Identity(ServiceRef("default", "toy"), SALT, "3", revision),
         bundle(kind),
         reader(held),
         log,
         ServingMetrics(registry),
         accept_event_time=accept_event_time,
+        inputs_share=inputs_share,
         now=lambda: NOON,
         clock=lambda: next(ticks) / 1000,
     )

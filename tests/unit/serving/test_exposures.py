@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from toy import NOON, Counting, MemoryLog
 
 from serinus.core.errors import Unavailable
-from serinus.core.events import Exposure, Scores, Stream
+from serinus.core.events import Decided, Event, Exposure, Scores, Stream
 from serinus.serving.exposures import ExposureWriter, WriterSettings
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.sequence import SequenceFile
@@ -21,13 +22,17 @@ SLOW = WriterSettings(flush_every=3600.0, capacity=5, batch=2, last_tries=2)
 FAST = WriterSettings(flush_every=0.001, capacity=5, batch=2, last_tries=2)
 
 
-def _exposure(number: int) -> tuple[Exposure, Scores]:
+def _exposure(number: int) -> tuple[Exposure, dict[Stream, Event]]:
     at = NOON.timestamp()
     exposure = Exposure(
         f"r{number}@v1", f"r{number}", "default/toy", "v1", "1", "", "", "1", "1", 7, "ok",
         at, at, 1, False, 0, 1, 0, 1.0, "", (), "", 0,
     )  # fmt: skip
-    return exposure, Scores(exposure.id, exposure.request_id, ("a",), (0.5,))
+    who = exposure.id, exposure.request_id
+    return exposure, {
+        Stream.SCORES: Scores(*who, ("a",), (0.5,)),
+        Stream.DECISIONS: Decided(*who, "v1", at, "", (), (), 1.0, (0,)),
+    }
 
 
 def _writer(
@@ -51,6 +56,23 @@ def test_closing_writes_what_waits_with_scores_first_and_numbers_in_order() -> N
     assert [(one.id, one.writer, one.sequence) for one in written] == [(f"r{n}@v1", "toy.0", n) for n in range(5)]
     assert [one.id for one in log.events[Stream.SCORES]] == [one.id for one in written]
     assert _count(registry, "serinus_exposures_written_total") == 5
+
+
+def test_what_is_beside_an_exposure_is_on_disk_before_it_and_counted() -> None:
+    class Ordered(MemoryLog):
+        def append(self, stream: Stream, events: Sequence[Event]) -> None:
+            super().append(stream, events)
+            shown = [one.id for one in self.events[Stream.EXPOSURES]]
+            for other in (Stream.SCORES, Stream.DECISIONS):
+                assert set(shown) <= {one.id for one in self.events[other]}
+
+    registry = CollectorRegistry()
+    writer = _writer(Ordered(), SLOW, registry)
+    for number in range(3):
+        assert writer.put(*_exposure(number))
+    writer.close()
+    written = {stream.value: _count(registry, "serinus_log_rows_total", stream=stream.value) for stream in Stream}
+    assert written == {"exposures": 3, "scores": 3, "decisions": 3, "inputs": 0, "outcomes": 0}
 
 
 def test_rows_reach_the_log_without_closing() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
 from serinus.core.calibration import Calibration
 from serinus.core.errors import Unavailable
-from serinus.core.events import Event, Exposure, Scores, Stream
+from serinus.core.events import BESIDE, Event, Exposure, Scores, Stream
 from serinus.features.inputs import Clock, DaysSince, Given, Input, Value
 from serinus.features.online import OnlineReader, StoredRow, Wanted, entity_key
 from serinus.features.service import FeatureInfo, ServiceInfo, ViewInfo
@@ -125,17 +126,23 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.exposures: list[Exposure] = []
-        self.scores: list[Scores] = []
+        self.beside: dict[Stream, list[Any]] = {stream: [] for stream in BESIDE}
         self.events: dict[Stream, list[Event]] = {stream: [] for stream in Stream}
         self.refuses = False
 
-    def put(self, exposure: Exposure, scores: Scores | None) -> bool:
+    def put(self, exposure: Exposure, beside: Mapping[Stream, Event]) -> bool:
         """See `ExposureLog`."""
         if self.refuses:
             return False
         self.exposures.append(exposure)
-        self.scores += [scores] if scores else []
+        for stream, row in beside.items():
+            self.beside[stream].append(row)
         return True
+
+    @property
+    def scores(self) -> list[Scores]:
+        """Of those exposures."""
+        return self.beside[Stream.SCORES]
 
     def append(self, stream: Stream, events: Sequence[Event]) -> None:
         """See `EventSink`."""
