@@ -1,7 +1,7 @@
 """A bundle store on a file system (also a mounted volume): one immutable sub-folder a model and content hash.
 
-Invariant: a bundle is visible under `<model>/<hash>` only when it is whole and on disk; putting the same
-bundle twice is harmless, and what is stored is never changed.
+Invariant: a bundle is visible under `<model>/<hash>` only when it is whole and on disk; putting the same bundle
+twice is harmless, and what is stored is never changed.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def put(folder: Path, disk: Disk, candidate: str) -> None:
 def bundles(folder: Path) -> list[str]:
     """Their candidates, once the content of each was found to have the hash in its name."""
     store, found = FolderBundleStore(folder / "bundles"), (folder / "bundles/toy").glob("[!.]*")
-    return sorted(read_bundle(store.get(f"file://{one.resolve()}")).manifest.candidate for one in found)
+    return sorted(read_bundle(store.get("toy", one.name)).manifest.candidate for one in found)
 
 
 def rows(*numbers: int) -> list[Outcome]:
