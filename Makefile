@@ -107,6 +107,7 @@ format: $(STAMP) ## rewrite the code in the house style
 bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .serinus/bench/
 	$(PY) benchmarks/pit_join.py
 	$(PY) benchmarks/online_lookup.py
+	$(PY) benchmarks/redis_store.py
 	$(PY) benchmarks/snapshots.py
 	$(PY) benchmarks/event_log.py
 	@test -d $${SERINUS_HOME:-.serinus}/recordings || $(MAKE) --no-print-directory demo # serving needs a trained service

@@ -1,8 +1,8 @@
 """Redis as the online store needs it, a server or a cluster: the one module of the features that imports redis.
 
-Invariant: no call waits longer than its timeouts or sends anything twice but to the node that a cluster names; what
-keeps Redis from answering is `Unavailable`. Of a server only what every managed one allows is asked: keys, never
-databases, settings or lists of all keys, and no command has keys of two slots.
+Invariant: a call waits for a node once, and sends nothing twice but to the node that a cluster names; what keeps Redis
+from answering is `Unavailable`. Only what every managed Redis allows is asked of it: keys, never databases, settings or
+lists of all keys, and no command has keys of two slots.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import redis
@@ -41,28 +41,44 @@ class RedisClient:
     """
 
     def __init__(self, address: str, timeout: float) -> None:
-        self.address = shown(address)
-        self._url = address.replace(CLUSTER, "", 1) if scheme_of(address).endswith(CLUSTER) else address
-        self._options = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+        self.address, scheme = shown(address), scheme_of(address)
+        self._clustered = scheme.endswith(CLUSTER)
+        self._url = f"{scheme.removesuffix(CLUSTER)}://{address.partition('://')[2]}"
+        self._options: dict[str, Any] = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+        }
         try:
             self._server: Any = redis.Redis.from_url(self._url, **self._options)
         except ValueError as fault:
             raise Unavailable(f"{self.address} is not an address of Redis", cause=str(fault)) from fault
-        self._clustered = self._url != address
-        self._moved = False  # nodes may not be where they were
-
-    @cached_property
-    def _discovered(self) -> Any:  # noqa: ANN401 - redis-py has no useful types
-        return RedisCluster.from_url(self._url, **self._options)
+        self._known: Any = None  # the cluster, with where its slots are
+        self._moved = False  # they may not be there any more
+        self._discovering = Lock()
 
     @property
     def _cluster(self) -> Any:  # noqa: ANN401 - redis-py has no useful types
-        """Asked anew where its slots are when the last call met something else."""
-        cluster = self._discovered
-        if self._moved:
-            cluster.nodes_manager.initialize()
-            self._moved = False
-        return cluster
+        """Asked anew where its slots are when the last call met something else.
+
+        That can take a timeout a node: one thread asks, and others go on with what is known.
+        """
+        wait = self._options["socket_timeout"] if self._known is None else 0
+        if (self._known is None or self._moved) and self._discovering.acquire(timeout=wait):
+            try:
+                self._discover()
+            finally:
+                self._discovering.release()
+        if self._known is None:
+            raise redis.TimeoutError("another call has been looking for the nodes of the cluster for too long")
+        return self._known
+
+    def _discover(self) -> None:
+        if self._known is None:
+            self._known = RedisCluster.from_url(self._url, **self._options)
+        elif self._moved:
+            self._known.nodes_manager.initialize()
+        self._moved = False
 
     @contextmanager
     def answering(self, headline: str, hint: str) -> Iterator[None]:
@@ -138,7 +154,7 @@ class RedisClient:
         """An answer; where a cluster is just moving the key elsewhere, that of the node which has it."""
         if isinstance(answer, _REDIRECTED) and self._clustered:
             self._moved = True  # for the next call; this one is led by the answers
-            return self._discovered.execute_command(*command)
+            return self._known.execute_command(*command)
         if isinstance(answer, Exception):
             raise answer
         return answer

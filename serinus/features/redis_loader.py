@@ -82,7 +82,7 @@ class RedisLoader:
         """All rows under the generation; the pointer to it."""
         suffix, last = self._keys.suffix(generation), tuple[bytes, ...]()
         try:
-            for hashes in _chunks(snapshot, self._keys.project, self._chunk):
+            for hashes in chunks(snapshot, self._keys.project, self._chunk):
                 with self._client.transaction(self._keys.loading, generation) as pipe:
                     pipe.rpush(self._keys.written(generation), *hashes)
                 last = tuple(hashes)
@@ -117,7 +117,7 @@ def _flat(values: Mapping[bytes, bytes]) -> Iterator[bytes]:
         yield from pair
 
 
-def _chunks(snapshot: Path, project: str, size: int) -> Iterator[_Hashes]:
+def chunks(snapshot: Path, project: str, size: int) -> Iterator[_Hashes]:
     """The snapshot's rows as hashes by entity key; a key comes in as many chunks as it has views."""
     prefix = f"{project}_"
     with closing(sqlite3.connect(f"{snapshot.absolute().as_uri()}?mode=ro", uri=True)) as db:

@@ -475,6 +475,27 @@ def _migrate(server: RedisKind, slot: int, source: Any, target: Any) -> None:
         node.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
 
 
+@only("cluster")
+def test_a_call_does_not_wait_for_another_one_that_looks_for_the_nodes(
+    server: RedisKind, days: tuple[Path, Path]
+) -> None:
+    """The node that is asked where the slots are hangs; rows on the others are read meanwhile."""
+    _loader(server).load(days[0])
+    client = _client(server)
+    command: Command = ("EXISTS", "away")
+    while client._cluster.get_node_from_key(command[1]).port == server.servers[0].port:
+        command = ("EXISTS", f"{command[1]}y")
+    with server.servers[0].hung():
+        client._moved = True
+        looking = threading.Thread(target=client.ask, args=([command],))
+        looking.start()
+        while looking.is_alive() and not client._discovering.locked():
+            pass
+        assert client.ask([command]) == [0]
+        assert looking.is_alive()
+    looking.join()
+
+
 # Addresses and faults
 
 
