@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from servers import redis_server
 
 from serinus.core.events import Event, Stream
+from serinus.core.names import ServiceRef
 from serinus.evidence.drain import Drain
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_log import RedisEventLog
@@ -25,7 +26,7 @@ class RedisSink:
     """Our adapter, with what benchmarks ask of a log."""
 
     def __init__(self, address: str) -> None:
-        self._log = RedisEventLog(address, "bench")
+        self._log = RedisEventLog(address, ServiceRef.parse("bench"))
 
     def append(self, stream: Stream, events: Sequence[Event]) -> None:
         """One entry."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,8 +53,12 @@ class Drain:
     `moved` counts rows on disk, `waiting` entries as of the last round, by stream; `fault` is why that one failed.
     """
 
-    def __init__(self, source: Source, log: ParquetEventLog, settings: DrainSettings | None = None) -> None:
-        self._source, self._log, self._settings = source, log, settings or DrainSettings()
+    def __init__(
+        self, source: Source | Sequence[Source], log: ParquetEventLog, settings: DrainSettings | None = None
+    ) -> None:
+        """Several sources are moved one after the other in each round."""
+        self._sources = tuple(source) if isinstance(source, Sequence) else (source,)
+        self._log, self._settings = log, settings or DrainSettings()
         self.moved = dict.fromkeys(Stream, 0)
         self.waiting = dict.fromkeys(Stream, 0)
         self.fault = ""
@@ -71,22 +76,26 @@ class Drain:
 
     def once(self) -> bool:
         """One round; whether more is there to be moved at once. Raises `Unavailable`."""
+        more = [self._round(one) for one in self._sources]
+        self.waiting = {stream: sum(one.waiting(stream) for one in self._sources) for stream in Stream}
+        return any(more)
+
+    def _round(self, source: Source) -> bool:
         # Exposures are read first: what is beside every one of them was written before, so it is moved before it.
-        exposures, more = self._source.read(Stream.EXPOSURES, most_bytes=self._settings.segment_bytes)
+        exposures, more = source.read(Stream.EXPOSURES, most_bytes=self._settings.segment_bytes)
         for stream in (*BESIDE, Stream.OUTCOMES):
-            self._move_all(stream)
-        self._put(Stream.EXPOSURES, exposures)
-        self.waiting = {stream: self._source.waiting(stream) for stream in Stream}
+            self._move_all(source, stream)
+        self._put(source, Stream.EXPOSURES, exposures)
         return more
 
-    def _move_all(self, stream: Stream) -> None:
+    def _move_all(self, source: Source, stream: Stream) -> None:
         """All that is there now; a stream is exhausted faster than it is filled."""
         more = True
         while more:
-            entries, more = self._source.read(stream, most_bytes=self._settings.segment_bytes)
-            self._put(stream, entries)
+            entries, more = source.read(stream, most_bytes=self._settings.segment_bytes)
+            self._put(source, stream, entries)
 
-    def _put(self, stream: Stream, entries: list[Entry]) -> None:
+    def _put(self, source: Source, stream: Stream, entries: list[Entry]) -> None:
         """One segment on disk, and then they are dropped."""
         tables = [table for one in entries if (table := self._table(stream, one)) is not None]
         if tables:
@@ -94,7 +103,7 @@ class Drain:
             self._log.append_table(stream, table)
             self.moved[stream] += len(table)
         if entries:
-            self._source.trim(stream, entries[-1].id)
+            source.trim(stream, entries[-1].id)
 
     def _table(self, stream: Stream, entry: Entry) -> pa.Table | None:
         """Its rows. What cannot be read must not keep back what comes after it: it is set aside, whole, and counted."""

@@ -13,15 +13,19 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import AskError
 from redis.retry import Retry
 
 from serinus.core.addresses import shown
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
+from serinus.core.names import ServiceRef
 from serinus.evidence.entries import Entry, encoded
 
 # An fsync on a busy disk takes a while; a writer that waits keeps nobody waiting.
 TIMEOUT_SECONDS = 2.0
+# A service's keys; and those of the release before, where services had no namespace.
+KEYS, KEYS_BEFORE = "serinus:events:{{{service}}}", "serinus:events:{service.name}"
 # With these an answered XADD is on disk and stays: what acknowledges otherwise is refused.
 DURABLE = {
     "appendonly": "yes",
@@ -38,15 +42,24 @@ class _NotDurable(redis.RedisError):
 
 
 class RedisStreams:
-    """The streams of one service. `address` is redis://host:port/db; `durable` refuses one that does not sync.
+    """The streams of one service, all in one slot. `address` is redis://host:port/db, or rediss over TLS; `durable`
+    refuses one that does not sync; `keys` are those of this release, or `KEYS_BEFORE`.
 
     Every method raises `Unavailable` for whatever keeps Redis from doing it: nobody there, no answer in time, no memory
     left, no right to.
     """
 
-    def __init__(self, address: str, service: str, *, durable: bool = False, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        service: ServiceRef,
+        *,
+        durable: bool = False,
+        timeout: float = TIMEOUT_SECONDS,
+        keys: str = KEYS,
+    ) -> None:
         self._client: Any = _client(address, timeout, durable)
-        self._address, self._service = address, service
+        self._address, self._prefix = address, keys.format(service=service)
 
     def add(self, stream: Stream, fields: Mapping[str, bytes]) -> None:
         """Returns when the entry is on disk. After an error it may be there all the same."""
@@ -85,7 +98,7 @@ class RedisStreams:
             return int(self._client.xlen(self._key(stream)))
 
     def _key(self, stream: Stream) -> str:
-        return f"serinus:events:{self._service}:{stream.value}"
+        return f"{self._prefix}:{stream.value}"
 
     @contextmanager
     def _asked(self, headline: str) -> Iterator[None]:
@@ -95,17 +108,17 @@ class RedisStreams:
             hint = "set " + ", ".join(f"{name} {value}" for name, value in DURABLE.items()) + ", and allow CONFIG GET"
             raise Unavailable(headline, cause=f"{shown(self._address)}: {fault}", hint=hint) from fault
         except redis.RedisError as fault:
-            raise Unavailable(
-                headline,
-                cause=f"{shown(self._address)}: {type(fault).__name__}: {fault}",
-                hint="what was not acknowledged must be sent again",
-            ) from fault
+            hint = "what was not acknowledged must be sent again"
+            if isinstance(fault, AskError):
+                hint = "it is a node of a cluster; an event log takes a Redis of its own"
+            cause = f"{shown(self._address)}: {type(fault).__name__}: {fault}"
+            raise Unavailable(headline, cause=cause, hint=hint) from fault
 
 
 class RedisEventSink:
     """`EventSink` for one service."""
 
-    def __init__(self, address: str, service: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, address: str, service: ServiceRef, *, timeout: float = TIMEOUT_SECONDS) -> None:
         self.streams = RedisStreams(address, service, durable=True, timeout=timeout)
 
     def append(self, stream: Stream, events: Sequence[Event]) -> None:

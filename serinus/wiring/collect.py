@@ -8,16 +8,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from serinus.core.names import ServiceRef
 from serinus.evidence.collector import CollectorSettings, serve
 from serinus.evidence.drain import Drain
 from serinus.evidence.intake import OutcomeNames
+from serinus.evidence.logs import waiting_in
 from serinus.evidence.parquet_log import ParquetEventLog
-from serinus.evidence.redis_streams import RedisStreams
 from serinus.wiring.listening import reserved
 from serinus.wiring.process import run
 from serinus.wiring.settings import CollectSettings
-
-_DRAIN_TIMEOUT = 10.0
 
 
 def main(arguments: list[str]) -> int:
@@ -32,7 +31,8 @@ def collect(settings: CollectSettings) -> int:
     """
     with reserved("HTTP", settings.host, settings.port) as http:
         log = ParquetEventLog(Path(settings.folder), writer="collector")
-        drain = Drain(_source(settings), log) if settings.events else None
+        service = ServiceRef.parse(settings.service)
+        drain = Drain(waiting_in(settings.events, service), log) if settings.events else None
         sockets = http.listening()
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
         sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
@@ -41,11 +41,6 @@ def collect(settings: CollectSettings) -> int:
         chosen = CollectorSettings(names, accept_event_time=settings.accept_event_time, kinds=settings.kinds)
         serve(log, sockets, chosen, drain)
     return 0
-
-
-def _source(settings: CollectSettings) -> RedisStreams:
-    # Durable or not: what is there already is safer in files.
-    return RedisStreams(settings.events, settings.service, timeout=_DRAIN_TIMEOUT)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
 from serinus.core.names import ServiceRef
-from serinus.core.ports import EventSink
+from serinus.evidence.logs import sink_of
 from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
 from serinus.features.stores import store_of
@@ -68,9 +67,10 @@ def _serve(
     bundle = read_bundle(bundle_at(settings.storage_uri))
     sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
-    log = event_sink(settings.events, settings.service, sequence.writer)
+    service = ServiceRef.parse(settings.service)
+    log = sink_of(settings.events, service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
-    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
+    identity = Identity(service, settings.salt, settings.version, settings.revision)
     reader = online_reader(settings.online, bundle)
     plane = DataPlane(
         identity,
@@ -110,17 +110,6 @@ def online_reader(address: str, bundle: Bundle) -> OnlineReader:
     """Reads the store at an address as the bundle's definitions say: of their Feast project, whatever serves them."""
     definitions = feature_service(bundle)
     return OnlineReader(store_of(address, definitions.project), definitions)
-
-
-def event_sink(address: str, service: str, writer: str) -> EventSink:
-    """A folder by its path, Redis by its address. A predictor that writes to Redis needs no pyarrow."""
-    if "://" in address:
-        from serinus.evidence.redis_streams import RedisEventSink
-
-        return RedisEventSink(address, service)
-    from serinus.evidence.parquet_log import ParquetEventLog
-
-    return ParquetEventLog(Path(address), writer=writer)
 
 
 def _not_written() -> Callable[[SerinusError], None]:

@@ -10,6 +10,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serinus.core.addresses import path_of
+from serinus.evidence.logs import in_folder
 from serinus.features.keys import IdKinds
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -47,7 +49,7 @@ class ServeSettings(BaseModel):
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
-        if "://" in self.events and not self.writers:
+        if not in_folder(self.events) and not self.writers:
             raise ValueError("writers: a folder is needed where events is not one")
         return self
 
@@ -60,7 +62,7 @@ class ServeSettings(BaseModel):
     @property
     def writers_folder(self) -> Path:
         """Where the predictor's numbers are."""
-        return Path(self.writers or f"{self.events}/writers")
+        return Path(self.writers) if self.writers else path_of(self.events) / "writers"
 
 
 class CollectSettings(BaseModel):

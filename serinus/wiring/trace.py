@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ from serinus.evidence.log import EventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.features.keys import TEXT, fault_of
 from serinus.model.bundle import read_manifest
-from serinus.wiring.adapters import registry
+from serinus.wiring.adapters import bundle_store, registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
 from serinus.wiring.serving import version_of
@@ -100,7 +99,7 @@ def _input_names(project: Project, problem: str, version: str) -> tuple[str, ...
     """The columns of a version's matrix; empty where neither the service nor the registry leads to its bundle."""
     try:
         _, uri = version_of(project, problem, version)
-        return tuple(str(one["name"]) for one in read_manifest(Path(uri.removeprefix("file://"))).inputs)
+        return tuple(str(one["name"]) for one in read_manifest(bundle_store(project).get(uri)).inputs)
     except SerinusError:
         return ()
 

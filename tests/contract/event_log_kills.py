@@ -14,9 +14,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit/evidence"))
 import pandas  # noqa: F401 - pyarrow imports it with its first array: once here, not in every fork
+from memory_log import row_of
 
-from serinus.core.events import Outcome, Stream
+from serinus.core.events import ROW_TYPES, Event, Stream
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.files import Disk
 
@@ -62,52 +64,53 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def batch(number: int) -> list[Outcome]:
+def batch(stream: Stream, number: int) -> list[Event]:
     """Three rows that follow from the number."""
-    return [Outcome(f"{number}-{i}", "bought", f"r{number}", "u", "ü", i / 3, 1.0 + i, 2.0) for i in range(3)]
+    return [row_of(stream, f"{number}-{i}ü") for i in range(3)]
 
 
-def work(folder: Path, acknowledged: int, at: int, mode: str) -> None:
+def work(folder: Path, stream: Stream, acknowledged: int, at: int, mode: str) -> None:
     """Appends, compacts, appends, compacts the compacted; says each append that returned."""
     log = ParquetEventLog(folder, writer="w", disk=KillingDisk(at, mode))
     for number in range(6):
-        log.append(Stream.OUTCOMES, batch(number))
+        log.append(stream, batch(stream, number))
         os.write(acknowledged, f"{number}\n".encode())
         if number in (2, 4):
-            log.compact(Stream.OUTCOMES, log.segments(Stream.OUTCOMES))
-    log.compact(Stream.OUTCOMES, log.segments(Stream.OUTCOMES)[:2])
+            log.compact(stream, log.segments(stream))
+    log.compact(stream, log.segments(stream)[:2])
 
 
-def verify(folder: Path, acknowledged: list[int]) -> dict[str, object]:
+def verify(folder: Path, stream: Stream, acknowledged: list[int]) -> dict[str, object]:
     """Raises AssertionError unless everything acknowledged is there, once, and the log goes on."""
     log = ParquetEventLog(folder, now=lambda: LATER)
-    before = _rows(log)
-    expected = {row.id: row for number in range(6) for row in batch(number)}
+    before = _rows(log, stream)
+    expected = {row.id: row for number in range(6) for row in batch(stream, number)}
     for number in acknowledged:
-        for row in batch(number):
+        for row in batch(stream, number):
             assert before.pop(row.id) == row, row
     extra = {identifier.split("-")[0] for identifier in before}
     assert extra <= {str(len(acknowledged))}, extra
     assert len(before) in (0, 3), before
     assert all(expected[identifier] == row for identifier, row in before.items())
-    left = len(list((folder / "outcomes").glob(".*")))
-    log.tidy(Stream.OUTCOMES)
+    left = len(list((folder / stream.value).glob(".*")))
+    log.tidy(stream)
     assert log.damage().torn_files == left
-    log.append(Stream.OUTCOMES, batch(9))
-    log.compact(Stream.OUTCOMES, log.segments(Stream.OUTCOMES))
-    after = _rows(ParquetEventLog(folder))
-    assert {row.id for row in batch(9)} <= set(after)
+    log.append(stream, batch(stream, 9))
+    log.compact(stream, log.segments(stream))
+    after = _rows(ParquetEventLog(folder), stream)
+    assert {row.id for row in batch(stream, 9)} <= set(after)
     assert len(after) == 3 * len(acknowledged) + len(before) + 3
-    assert len(list((folder / "outcomes").iterdir())) == 1
-    return {"acknowledged": len(acknowledged), "torn": left}
+    assert len(list((folder / stream.value).iterdir())) == 1
+    return {"stream": stream.value, "acknowledged": len(acknowledged), "torn": left}
 
 
-def _rows(log: ParquetEventLog) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
-    for segment in log.segments(Stream.OUTCOMES):
+def _rows(log: ParquetEventLog, stream: Stream) -> dict[str, Event]:
+    found: dict[str, Event] = {}
+    for segment in log.segments(stream):
         for row in log.read(segment).to_pylist():
             assert row["id"] not in found, f"{row['id']} is listed twice"
-            found[row["id"]] = Outcome(**row)
+            values = {name: tuple(one) if isinstance(one, list) else one for name, one in row.items()}
+            found[row["id"]] = ROW_TYPES[stream](**values)
     return found
 
 
@@ -132,19 +135,20 @@ def forked(run: Callable[[], None]) -> int:
 
 
 def main(root: Path) -> None:
-    """All modes, all operations, until an attempt gets through."""
+    """All modes, all operations, until an attempt gets through; the streams take turns."""
     for mode in MODES:
         for at in range(1_000):
+            stream = list(Stream)[at % len(Stream)]
             folder = root / f"{mode}-{at}"
             folder.mkdir()
             notes = os.open(folder / "acknowledged", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-            status = forked(lambda f=folder, n=notes, a=at, m=mode: work(f, n, a, m))
+            status = forked(lambda f=folder, s=stream, n=notes, a=at, m=mode: work(f, s, n, a, m))
             os.close(notes)
             killed = os.WIFSIGNALED(status)
             if not killed and os.waitstatus_to_exitcode(status) != 0:
                 raise SystemExit(f"{mode} {at}: the writer broke")
             numbers = [int(one) for one in (folder / "acknowledged").read_text().split()]
-            if os.waitstatus_to_exitcode(forked(lambda f=folder, n=numbers: tell(verify(f, n)))):
+            if os.waitstatus_to_exitcode(forked(lambda f=folder, s=stream, n=numbers: tell(verify(f, s, n)))):
                 raise SystemExit(f"{mode} {at}: what was left is wrong")
             if not killed:
                 break

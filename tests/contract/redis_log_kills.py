@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit/evidence"))
 import numpy as np
 import redis
 from event_log_kills import MODES, KillingDisk, forked, tell
-from memory_log import exposure, outcome, scores
+from memory_log import TOY, decided, exposure, inputs, outcome, scores
 from prometheus_client import CollectorRegistry
 from servers import redis_server
 
-from serinus.core.events import Event, Stream
+from serinus.core.events import BESIDE, Event, Stream
 from serinus.evidence import redis_streams
 from serinus.evidence.drain import Drain, DrainSettings
 from serinus.evidence.parquet_log import ParquetEventLog
@@ -38,6 +38,11 @@ from serinus.serving.sequence import SequenceFile
 REQUESTS = 3
 Attempt = Callable[[Path, KillingDisk], None]
 Rows = dict[str, dict[str, Any]]
+
+
+def beside(request: str) -> dict[Stream, Event]:
+    """What a predictor writes before the exposure of a request."""
+    return {Stream.INPUTS: inputs(request), Stream.DECISIONS: decided(request), Stream.SCORES: scores(request)}
 
 
 def tapped(streams: RedisStreams, disk: KillingDisk) -> RedisStreams:
@@ -89,7 +94,7 @@ class Sink:
 @contextmanager
 def writer(folder: Path, address: str, notes: Notes, disk: KillingDisk | None = None) -> Iterator[ExposureWriter]:
     """A predictor's, of two rows a batch, that begins to write when it is closed."""
-    sink = RedisEventSink(address, "toy")
+    sink = RedisEventSink(address, TOY)
     if disk is not None:
         tapped(sink.streams, disk)
     sequence = SequenceFile(folder / "writers", "toy-v1")
@@ -109,7 +114,7 @@ def predict(address: str) -> Attempt:
         notes = Notes(folder)
         with writer(folder, address, notes, disk) as open_writer:
             for number in range(REQUESTS):
-                row = exposure(f"r{number}"), scores(f"r{number}")
+                row = exposure(f"r{number}"), beside(f"r{number}")
                 disk.step(lambda row=row: _put(open_writer, notes, row))  # type: ignore[misc]
 
     return attempt
@@ -125,11 +130,11 @@ def check_predicted(folder: Path, address: str) -> dict[str, object]:
     notes = Notes(folder)
     told, put = set(notes.of("exposures")), notes.of("put")
     with writer(folder, address, notes) as again:
-        again.put(exposure("last"), scores("last"))
+        again.put(exposure("last"), beside("last"))
     found = moved(folder, address)
     exposures = found[Stream.EXPOSURES]
     assert told <= set(exposures), told - set(exposures)
-    assert set(exposures) <= set(found[Stream.SCORES])
+    assert all(set(exposures) <= set(found[stream]) for stream in BESIDE)
     assert len({one["writer"] for one in exposures.values()}) == 1, "the count goes on under the same name"
     written = Written().with_rows(np.array([one["sequence"] for one in exposures.values()]))
     given = exposures["last@toy-v1"]["sequence"]
@@ -144,7 +149,7 @@ def drain(address: str) -> Attempt:
 
     def attempt(folder: Path, disk: KillingDisk) -> None:
         log = ParquetEventLog(folder / "log", disk=disk)
-        streams = tapped(RedisStreams(address, "toy"), disk)
+        streams = tapped(RedisStreams(address, TOY), disk)
         rounds = Drain(streams, log, DrainSettings(segment_bytes=1))
         while rounds.once():
             pass
@@ -154,9 +159,10 @@ def drain(address: str) -> Attempt:
 
 def fill(address: str) -> None:
     """As predictors write it, and one outcome."""
-    sink = RedisEventSink(address, "toy")
+    sink = RedisEventSink(address, TOY)
     for number in range(REQUESTS):
-        sink.append(Stream.SCORES, [scores(f"r{number}")])
+        for stream, row in beside(f"r{number}").items():
+            sink.append(stream, [row])
         sink.append(Stream.EXPOSURES, [exposure(f"r{number}", sequence=number)])
     sink.append(Stream.OUTCOMES, [outcome("o")])
 
@@ -164,8 +170,9 @@ def fill(address: str) -> None:
 def check_drained(folder: Path, address: str) -> dict[str, object]:
     """Every row is in the files or still in Redis, and the next drain moves what is left."""
     left = held(ParquetEventLog(folder / "log"))
-    assert set(left[Stream.EXPOSURES]) <= set(left[Stream.SCORES]), "an exposure on disk has its scores"
-    waiting = held(RedisEventLog(address, "toy"))
+    for stream in BESIDE:
+        assert set(left[Stream.EXPOSURES]) <= set(left[stream]), f"an exposure on disk has its {stream}"
+    waiting = held(RedisEventLog(address, TOY))
     for stream, rows in left.items():
         assert len(set(rows) | set(waiting[stream])) == (1 if stream is Stream.OUTCOMES else REQUESTS)
     found = moved(folder, address)
@@ -174,13 +181,15 @@ def check_drained(folder: Path, address: str) -> dict[str, object]:
         (name, row["sequence"]) for name, row in sorted(found[Stream.EXPOSURES].items())
     ]
     assert found[Stream.SCORES]["r2@toy-v1"]["probabilities"] == [0.6, 0.3, 0.1]
+    assert found[Stream.DECISIONS]["r2@toy-v1"]["order"] == [0, 1, 2]
+    assert found[Stream.INPUTS]["r2@toy-v1"]["row"] == [0.5, 2.0]
     assert set(found[Stream.OUTCOMES]) == {"o"}
     return {"who": "drain", "on disk": sum(map(len, left.values())), "in redis": sum(map(len, waiting.values()))}
 
 
 def moved(folder: Path, address: str) -> dict[Stream, Rows]:
     """What is in the files once a collector has moved everything."""
-    log, streams = ParquetEventLog(folder / "log"), RedisStreams(address, "toy")
+    log, streams = ParquetEventLog(folder / "log"), RedisStreams(address, TOY)
     rounds = Drain(streams, log)
     while rounds.once():
         pass

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,18 +17,27 @@ from typing import Any
 
 import pytest
 import redis
+from redis.crc import key_slot
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit/evidence"))
+from memory_log import TOY, row_of
 
 from serinus.core.errors import NotFound, Unavailable
-from serinus.core.events import Event, Exposure, Outcome, Scores, Stream
+from serinus.core.events import Decided, Event, Exposure, Inputs, Outcome, Scores, Stream
+from serinus.core.names import ServiceRef
+from serinus.evidence.drain import Drain
 from serinus.evidence.log import EventLog
+from serinus.evidence.logs import waiting_in
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.redis_log import RedisEventLog
-from serinus.evidence.redis_streams import DURABLE
+from serinus.evidence.redis_streams import DURABLE, RedisStreams
 from tests.disks import FullDisk
+from tests.redis_kinds import redis_kind
 from tests.servers import MEMORY, RedisServer, redis_server
 
 MakeLog = Callable[[], EventLog]
 KILLS = Path(__file__).with_name("event_log_kills.py")
+BEFORE = Path(__file__).parents[1] / "unit/evidence/release_0_1"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +61,7 @@ def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLog:
         return lambda: ParquetEventLog(tmp_path / "log")
     request.getfixturevalue("empty_redis")
     address = request.getfixturevalue("redis_up").address
-    return lambda: RedisEventLog(address, "toy")
+    return lambda: RedisEventLog(address, TOY)
 
 
 def exposure(number: int, **changes: Any) -> Exposure:
@@ -90,6 +100,20 @@ def _plain(event: Event) -> dict[str, Any]:
             [exposure(0), exposure(1, error="BundleError", forced_arm="canary", route="r-v2-aaaaaa.3", at=math.inf)],
         ),
         (Stream.SCORES, [Scores("a", "r", ("x", "ü", ""), (0.1, 1 / 3, 1e-300)), Scores("b", "r", (), ())]),
+        (
+            Stream.DECISIONS,
+            [
+                Decided("a", "r", "v", 1.0, "block", ("too new", ""), ("r-1",), 1 / 3, (2, 0, 1)),
+                Decided("b", "r", "v", 1.0, "", (), (), 1.0, ()),
+            ],
+        ),
+        (
+            Stream.INPUTS,
+            [
+                Inputs("a", "r", "v", 1.0, -1.5, 7, "ü", (0.5, 1e-300, 3.4028234663852886e38), '{"amount":1e-300}'),
+                Inputs("b", "r", "v", 1.0, 1.0, 0, "", (), "{}"),
+            ],
+        ),
         (Stream.OUTCOMES, [outcome(0), outcome(1, value=-2.5, request_id="r", item="x" * 300)]),
     ],
 )
@@ -98,31 +122,36 @@ def test_rows_come_back_as_they_were(make_log: MakeLog, stream: Stream, events: 
     assert rows(make_log(), stream) == [_plain(event) for event in events]
 
 
-def test_rows_keep_the_order_of_appending(make_log: MakeLog) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_rows_keep_the_order_of_appending(make_log: MakeLog, stream: Stream) -> None:
     log = make_log()
     for number in range(0, 20, 2):
-        log.append(Stream.OUTCOMES, [outcome(number), outcome(number + 1)])
-    assert [row["id"] for row in rows(make_log(), Stream.OUTCOMES)] == [f"o{number}" for number in range(20)]
+        log.append(stream, [row_of(stream, f"o{number}"), row_of(stream, f"o{number + 1}")])
+    assert [row["id"] for row in rows(make_log(), stream)] == [f"o{number}" for number in range(20)]
 
 
-def test_some_columns_can_be_read_alone(make_log: MakeLog) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_some_columns_can_be_read_alone(make_log: MakeLog, stream: Stream) -> None:
     log = make_log()
-    log.append(Stream.OUTCOMES, [outcome(0)])
-    (segment,) = log.segments(Stream.OUTCOMES)
+    log.append(stream, [row_of(stream, "o0")])
+    (segment,) = log.segments(stream)
     assert segment.rows == 1
-    assert log.read(segment, ["at", "id"]).to_pylist() == [{"at": 2.0, "id": "o0"}]
+    expected = {"request_id": _plain(row_of(stream, "o0"))["request_id"], "id": "o0"}
+    assert log.read(segment, ["request_id", "id"]).to_pylist() == [expected]
 
 
-def test_streams_do_not_meet(make_log: MakeLog) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_streams_do_not_meet(make_log: MakeLog, stream: Stream) -> None:
     log = make_log()
-    log.append(Stream.OUTCOMES, [outcome(0)])
-    assert log.segments(Stream.EXPOSURES) == []
+    log.append(stream, [row_of(stream, "o0")])
+    assert [one for one in Stream if log.segments(one)] == [stream]
 
 
-def test_appending_nothing_leaves_nothing(make_log: MakeLog) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_appending_nothing_leaves_nothing(make_log: MakeLog, stream: Stream) -> None:
     log = make_log()
-    log.append(Stream.OUTCOMES, [])
-    assert log.segments(Stream.OUTCOMES) == []
+    log.append(stream, [])
+    assert log.segments(stream) == []
 
 
 def test_a_reader_sees_what_was_appended_after_it_first_looked(make_log: MakeLog) -> None:
@@ -133,11 +162,12 @@ def test_a_reader_sees_what_was_appended_after_it_first_looked(make_log: MakeLog
         assert len(rows(reader, Stream.OUTCOMES)) == number + 1
 
 
-def test_a_row_appended_again_folds_by_id(make_log: MakeLog) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_a_row_appended_again_folds_by_id(make_log: MakeLog, stream: Stream) -> None:
     log = make_log()
     for _ in range(2):
-        log.append(Stream.OUTCOMES, [outcome(7)])
-    assert by_id(log, Stream.OUTCOMES) == {"o7": _plain(outcome(7))}
+        log.append(stream, [row_of(stream, "o7")])
+    assert by_id(log, stream) == {"o7": _plain(row_of(stream, "o7"))}
 
 
 def test_many_writers_lose_nothing(make_log: MakeLog) -> None:
@@ -181,7 +211,7 @@ def configured(client: Any, name: str, value: str) -> Iterator[None]:
 
 
 def test_a_full_redis_refuses_the_whole_batch_and_the_next_one_goes_on(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     with configured(empty_redis, "maxmemory", "1"), pytest.raises(Unavailable, match="cannot take outcomes") as refused:
         log.append(Stream.OUTCOMES, [outcome(0), outcome(1)])
     assert "OutOfMemory" in refused.value.cause
@@ -204,7 +234,7 @@ def test_a_full_redis_refuses_the_whole_batch_and_the_next_one_goes_on(empty_red
 def test_a_redis_that_would_acknowledge_what_is_not_on_disk_is_refused(
     empty_redis: Any, redis_up: RedisServer, name: str, value: str, protocol: int
 ) -> None:
-    log = RedisEventLog(f"{redis_up.address}?protocol={protocol}", "toy")
+    log = RedisEventLog(f"{redis_up.address}?protocol={protocol}", TOY)
     with configured(empty_redis, name, value), pytest.raises(Unavailable, match="cannot take outcomes") as refused:
         log.append(Stream.OUTCOMES, [outcome(0)])
     assert f"{name} is {value}" in refused.value.cause
@@ -216,7 +246,7 @@ def test_a_redis_that_would_acknowledge_what_is_not_on_disk_is_refused(
 
 def test_a_redis_that_does_not_say_whether_it_syncs_is_refused(empty_redis: Any, redis_up: RedisServer) -> None:
     empty_redis.acl_setuser("writer", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-config"])
-    log = RedisEventLog(redis_up.address.replace("//", "//writer:secret@"), "toy")
+    log = RedisEventLog(redis_up.address.replace("//", "//writer:secret@"), TOY)
     with pytest.raises(Unavailable) as refused:
         log.append(Stream.OUTCOMES, [outcome(0)])
     assert "CONFIG GET is refused" in refused.value.cause
@@ -226,14 +256,14 @@ def test_a_redis_that_does_not_say_whether_it_syncs_is_refused(empty_redis: Any,
 
 
 def test_a_redis_that_refuses_writes_for_now_is_told(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     with configured(empty_redis, "min-replicas-to-write", "1"), pytest.raises(Unavailable) as refused:
         log.append(Stream.OUTCOMES, [outcome(0)])
     assert "NOREPLICAS" in refused.value.cause
 
 
 def test_a_redis_that_hangs_is_told_and_its_late_answer_harms_nothing(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     log.append(Stream.OUTCOMES, [outcome(0)])
     with redis_up.hung(), pytest.raises(Unavailable) as refused:
         log.append(Stream.OUTCOMES, [outcome(1)])
@@ -244,7 +274,7 @@ def test_a_redis_that_hangs_is_told_and_its_late_answer_harms_nothing(empty_redi
 
 def test_a_killed_redis_comes_back_with_what_it_acknowledged(tmp_path: Path) -> None:
     with redis_server(tmp_path, durable=True) as server:
-        log = RedisEventLog(server.address, "toy")
+        log = RedisEventLog(server.address, TOY)
         log.append(Stream.OUTCOMES, [outcome(0)])
         server.stop()
         with pytest.raises(Unavailable, match="cannot take outcomes"):
@@ -256,7 +286,7 @@ def test_a_killed_redis_comes_back_with_what_it_acknowledged(tmp_path: Path) -> 
 
 def test_a_redis_that_comes_back_with_other_settings_is_refused(tmp_path: Path) -> None:
     with redis_server(tmp_path, durable=True) as server:
-        log = RedisEventLog(server.address, "toy")
+        log = RedisEventLog(server.address, TOY)
         log.append(Stream.OUTCOMES, [outcome(0)])
         server.stop()
         forgetful = RedisServer(tmp_path)
@@ -275,11 +305,11 @@ def test_a_redis_that_comes_back_with_other_settings_is_refused(tmp_path: Path) 
 
 def test_an_address_that_is_none_is_told() -> None:
     with pytest.raises(Unavailable, match="not an address"):
-        RedisEventLog("nonsense://x", "toy")
+        RedisEventLog("nonsense://x", TOY)
 
 
 def test_entries_that_are_none_of_ours_are_counted_and_not_read(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     log.append(Stream.OUTCOMES, [outcome(0)])
     (key,) = empty_redis.keys()
     empty_redis.xadd(key, {"who": "knows"})
@@ -289,7 +319,7 @@ def test_entries_that_are_none_of_ours_are_counted_and_not_read(empty_redis: Any
 
 
 def test_an_entry_that_was_drained_is_told(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     log.append(Stream.OUTCOMES, [outcome(0)])
     (segment,) = log.segments(Stream.OUTCOMES)
     log.streams.trim(Stream.OUTCOMES, segment.name)
@@ -298,7 +328,7 @@ def test_an_entry_that_was_drained_is_told(empty_redis: Any, redis_up: RedisServ
 
 
 def test_more_entries_than_a_page_are_listed_and_trimmed_up_to_one(empty_redis: Any, redis_up: RedisServer) -> None:
-    log = RedisEventLog(redis_up.address, "toy")
+    log = RedisEventLog(redis_up.address, TOY)
     for number in range(40):
         log.append(Stream.OUTCOMES, [outcome(number)])
     listed = log.segments(Stream.OUTCOMES)
@@ -309,8 +339,48 @@ def test_more_entries_than_a_page_are_listed_and_trimmed_up_to_one(empty_redis: 
 
 
 def test_services_do_not_meet(empty_redis: Any, redis_up: RedisServer) -> None:
-    RedisEventLog(redis_up.address, "toy").append(Stream.OUTCOMES, [outcome(0)])
-    assert RedisEventLog(redis_up.address, "other").segments(Stream.OUTCOMES) == []
+    RedisEventLog(redis_up.address, TOY).append(Stream.OUTCOMES, [outcome(0)])
+    assert RedisEventLog(redis_up.address, ServiceRef("other", "toy")).segments(Stream.OUTCOMES) == []
+
+
+def test_a_service_has_keys_of_one_slot_by_namespace_and_name(empty_redis: Any, redis_up: RedisServer) -> None:
+    log = RedisEventLog(redis_up.address, TOY)
+    for stream in Stream:
+        log.append(stream, [row_of(stream, "a")])
+    keys = {key.decode() for key in empty_redis.scan_iter()}
+    assert keys == {f"serinus:events:{{default/toy}}:{stream}" for stream in Stream}
+    assert len({key_slot(key.encode()) for key in keys}) == 1
+
+
+def test_a_collector_moves_what_predictors_of_the_release_before_left(
+    empty_redis: Any, redis_up: RedisServer, tmp_path: Path
+) -> None:
+    stored = json.loads((BEFORE / "entries.json").read_text())
+    for stream, fields in stored.items():
+        empty_redis.xadd(f"serinus:events:toy:{stream}", {name: b64decode(one) for name, one in fields.items()})
+    RedisEventLog(redis_up.address, TOY).append(Stream.OUTCOMES, [outcome(0)])
+    log = ParquetEventLog(tmp_path)
+    drain = Drain(waiting_in(redis_up.address, TOY), log)
+    while drain.once():
+        pass
+    assert set(by_id(log, Stream.EXPOSURES)) == {"r9@toy-v1", "r8@toy-v1"}
+    assert by_id(log, Stream.EXPOSURES)["r9@toy-v1"]["forced_arm"] == "stable"
+    assert set(by_id(log, Stream.OUTCOMES)) == {"o9", "o0"}
+    assert not any(empty_redis.xlen(key) for key in empty_redis.scan_iter())
+    assert not any(drain.waiting.values())
+
+
+def test_a_node_of_a_cluster_is_told_to_be_no_place_for_a_log(tmp_path: Path) -> None:
+    with redis_kind("cluster", tmp_path) as cluster:
+        told = []
+        for server in cluster.servers:
+            log = RedisStreams(server.address, TOY)
+            try:
+                log.add(Stream.OUTCOMES, {"rows": b"1"})
+            except Unavailable as fault:
+                told.append(fault.hint)
+    assert set(told) == {"it is a node of a cluster; an event log takes a Redis of its own"}
+    assert len(told) == 2  # the third has the slot
 
 
 def test_a_file_that_is_published_while_the_folder_is_tidied_is_none_that_was_left(tmp_path: Path) -> None:
@@ -330,14 +400,15 @@ def test_a_file_that_is_published_while_the_folder_is_tidied_is_none_that_was_le
     assert log.damage().torn_files == 0
 
 
-def test_a_torn_file_is_set_aside_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", Stream)
+def test_a_torn_file_is_set_aside_and_counted(tmp_path: Path, stream: Stream) -> None:
     log = ParquetEventLog(tmp_path)
     for number in range(3):
-        log.append(Stream.OUTCOMES, [outcome(number)])
-    torn = sorted((tmp_path / "outcomes").glob("*.parquet"))[1]
+        log.append(stream, [row_of(stream, f"o{number}")])
+    torn = sorted((tmp_path / stream.value).glob("*.parquet"))[1]
     torn.write_bytes(torn.read_bytes()[:-20])
     again = ParquetEventLog(tmp_path)
-    assert set(by_id(again, Stream.OUTCOMES)) == {"o0", "o2"}
+    assert set(by_id(again, stream)) == {"o0", "o2"}
     assert again.damage().torn_files == 1
     assert again.damage().torn_files == ParquetEventLog(tmp_path).damage().torn_files
 
@@ -378,5 +449,6 @@ def test_killed_at_any_operation_nothing_acknowledged_is_lost() -> None:
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-3000:]
     kills = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(kills) > 80
+    assert {one["stream"] for one in kills} == set(Stream)
     assert {one["acknowledged"] for one in kills} == set(range(7))
     assert {one["torn"] for one in kills} == {0, 1}

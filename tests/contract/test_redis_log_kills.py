@@ -14,7 +14,7 @@ import pytest
 import redis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/evidence"))
-from memory_log import exposure, outcome, scores
+from memory_log import TOY, decided, exposure, inputs, outcome, scores
 
 from serinus.core.errors import Unavailable
 from serinus.core.events import Event, Stream
@@ -28,6 +28,8 @@ from tests.servers import MEMORY, RedisServer, redis_server
 pytestmark = pytest.mark.slow
 KILLS = Path(__file__).with_name("redis_log_kills.py")
 WORK: list[tuple[Stream, list[Event]]] = [
+    (Stream.INPUTS, [inputs("r1")]),
+    (Stream.DECISIONS, [decided("r0"), decided("r1")]),
     (Stream.SCORES, [scores("r0"), scores("r1")]),
     (Stream.EXPOSURES, [exposure("r0"), exposure("r1", sequence=1)]),
     (Stream.OUTCOMES, [outcome("o")]),
@@ -45,9 +47,10 @@ def test_writer_and_drain_killed_at_any_step_lose_nothing_acknowledged_and_count
     assert len(drains) > 80
     assert {one["lost"] for one in writers} == {0, 1, 2, 3}
     assert {one["acknowledged"] for one in writers} == {0, 2, 3}
-    # Between the segment and the trim the rows are in both.
-    assert {one["on disk"] for one in drains} == {0, 2, 3, 4, 6, 7}
-    assert max(one["on disk"] + one["in redis"] for one in drains) == 9
+    # Nine rows beside exposures come first, two pages a stream; then an outcome, and the exposures. Between
+    # the segment and the trim the rows are in both.
+    assert {one["on disk"] for one in drains} == {0, 2, 3, 5, 6, 8, 9, 10, 12, 13}
+    assert max(one["on disk"] + one["in redis"] for one in drains) == 15
 
 
 class Killer:
@@ -119,7 +122,7 @@ def test_redis_killed_at_any_command_keeps_what_it_acknowledged(
 
 
 def _written_and_drained(killer: Killer, log: ParquetEventLog) -> None:
-    sink, streams = RedisEventSink(killer.server.address, "toy"), RedisStreams(killer.server.address, "toy")
+    sink, streams = RedisEventSink(killer.server.address, TOY), RedisStreams(killer.server.address, TOY)
     acknowledged: list[tuple[Stream, str]] = []
     for stream, events in WORK:
         _until_done(killer, lambda s=stream, e=events: sink.append(s, e), log, acknowledged)
@@ -139,7 +142,7 @@ def _until_done(killer: Killer, work: Callable[[], Any], log: ParquetEventLog, t
     except Unavailable:
         assert killer.killed
         killer.revive()
-        _require(log, told, RedisEventLog(killer.server.address, "toy"))
+        _require(log, told, RedisEventLog(killer.server.address, TOY))
         return work()
 
 

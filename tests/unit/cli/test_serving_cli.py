@@ -302,11 +302,14 @@ def test_a_trace_goes_from_the_request_to_the_snapshot(logged: Path, monkeypatch
 
 def test_a_trace_names_what_the_model_was_fed_as_its_bundle_does(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def manifest(folder: Path) -> SimpleNamespace:
-        assert folder == Path("/bundles/b2")
+        assert folder == logged / "b2"
         return SimpleNamespace(inputs=({"name": "tenure"}, {"name": "amount"}))
 
     monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
     monkeypatch.setattr("serinus.wiring.trace.registry", lambda project: Versions())
+    monkeypatch.setattr(
+        "serinus.wiring.trace.bundle_store", lambda project: SimpleNamespace(get=lambda uri: logged / "b2")
+    )
     monkeypatch.setattr("serinus.wiring.trace.read_manifest", manifest)
     (fed,) = json.loads(run("trace", "renewal", "r1", "--json").stdout)["inputs"]
     assert fed["fed"] == {"tenure": 0.5, "amount": 3.0}

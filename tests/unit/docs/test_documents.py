@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from serinus.core.events import ROW_TYPES
+from serinus.core.names import ServiceRef
 from serinus.evidence.collector import _Metrics
 from serinus.evidence.drain import Drain
 from serinus.evidence.intake import Intake
@@ -47,7 +48,7 @@ def test_the_predictors_metrics_are_those_of_its_reference() -> None:
 
 def test_the_collectors_metrics_are_those_of_its_reference(tmp_path: Path) -> None:
     log = ParquetEventLog(tmp_path)
-    metrics = _Metrics(log, Intake(log), Drain(RedisStreams("redis://nobody:1", "toy"), log))
+    metrics = _Metrics(log, Intake(log), Drain(RedisStreams("redis://nobody:1", ServiceRef.parse("toy")), log))
     kinds = {"counter": "_total", "gauge": "", "histogram": ""}
     made = {(family.name + kinds[family.type], family.type) for family in metrics.registry.collect()}
     assert {(name, kind) for name, kind, _ in _described("events.md")} == made

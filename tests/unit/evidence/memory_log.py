@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
 from serinus.core.events import Decided, Event, Exposure, Inputs, Outcome, Scores, Stream, exposure_id
+from serinus.core.names import ServiceRef
 from serinus.evidence.log import Damage, Segment
 from serinus.evidence.rows import SCHEMAS
 
 DAY = 86_400.0
 START = 1_317_600_000.0  # 2011-10-03
+TOY = ServiceRef("default", "toy")
 
 
 class MemoryLog:
@@ -88,3 +90,15 @@ def outcome(identifier: str, request: str = "", item: str = "", at: float = STAR
         "as_of": at, "at": at,
     }  # fmt: skip
     return Outcome(**(values | changes))  # type: ignore[arg-type]
+
+
+def row_of(stream: Stream, identifier: str) -> Event:
+    """A row of any stream, by its id."""
+    makers: dict[Stream, Callable[[str], Event]] = {
+        Stream.EXPOSURES: exposure,
+        Stream.SCORES: scores,
+        Stream.DECISIONS: decided,
+        Stream.INPUTS: inputs,
+        Stream.OUTCOMES: outcome,
+    }
+    return replace(makers[stream]("r"), id=identifier)
