@@ -35,7 +35,7 @@ def collect(settings: CollectSettings) -> int:
         drain = Drain(_source(settings), log) if settings.events else None
         sockets = http.listening()
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
-        sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
+        sys.stdout.write(f"collecting outcomes of {settings.service.shown} at {where}\n")
         sys.stdout.flush()
         names = OutcomeNames(settings.label, settings.outcomes)
         chosen = CollectorSettings(names, accept_event_time=settings.accept_event_time, kinds=settings.kinds)
@@ -45,7 +45,7 @@ def collect(settings: CollectSettings) -> int:
 
 def _source(settings: CollectSettings) -> RedisStreams:
     # Durable or not: what is there already is safer in files.
-    return RedisStreams(settings.events, settings.service, timeout=_DRAIN_TIMEOUT)
+    return RedisStreams(settings.events, str(settings.service), timeout=_DRAIN_TIMEOUT)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
-from serinus.core.names import ServiceRef
 from serinus.core.ports import EventSink
 from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
@@ -68,9 +67,9 @@ def _serve(
     bundle = read_bundle(bundle_at(settings.storage_uri))
     sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
-    log = event_sink(settings.events, settings.service, sequence.writer)
+    log = event_sink(settings.events, str(settings.service), sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
-    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
+    identity = Identity(settings.service, settings.salt, str(settings.version), settings.revision)
     reader = online_reader(settings.online, bundle)
     plane = DataPlane(
         identity,

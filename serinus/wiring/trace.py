@@ -13,24 +13,26 @@ import pyarrow.compute as pc
 
 from serinus.core.errors import NotFound, SerinusError, UsageError
 from serinus.core.events import Stream
+from serinus.core.names import ServiceRef
 from serinus.evidence.log import EventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.features.keys import TEXT, fault_of
 from serinus.wiring.adapters import registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
+from serinus.wiring.services import card_of
 
 MOST_ITEMS_SHOWN = 10
 
 
-def trace_request(project: Project, problem: str, request_id: str) -> dict[str, Any]:
+def trace_request(project: Project, service: ServiceRef, request_id: str) -> dict[str, Any]:
     """Sections by name, each a mapping of facts or a list of them.
 
     Raises `NotFound` for an unknown request, `UsageError` for what can be no request id.
     """
     if fault_of(TEXT, request_id):
         raise UsageError(f"{request_id!r} is no request id", cause=fault_of(TEXT, request_id))
-    card, log = project.problem(problem).card, event_log(project, problem)
+    card, log = card_of(project, service), event_log(project, service)
     exposures = _rows(log, Stream.EXPOSURES, request_id)
     if not exposures:
         raise NotFound(
@@ -42,9 +44,9 @@ def trace_request(project: Project, problem: str, request_id: str) -> dict[str, 
     found["outcomes"] = [
         {"name": o["name"], "item": o["item"], "value": o["value"], "at": _time(o["as_of"])} for o in outcomes
     ]
-    found["kpis"] = _kpis(project, card, request_id, KpiPlan.of(card))
+    found["kpis"] = _kpis(reducer(project, service, card).rows(), request_id, KpiPlan.of(card))
     versions = dict.fromkeys(row["version"] for row in exposures)
-    found["model"] = [_model(project, problem, version) for version in versions]
+    found["model"] = [_model(project, card.name, version) for version in versions]
     return found
 
 
@@ -70,8 +72,7 @@ def _request(row: dict[str, Any], scores: dict[str, Any] | None) -> dict[str, An
     }
 
 
-def _kpis(project: Project, card: Any, request_id: str, plan: KpiPlan) -> dict[str, Any]:  # noqa: ANN401
-    table = reducer(project, card).rows()
+def _kpis(table: pa.Table, request_id: str, plan: KpiPlan) -> dict[str, Any]:
     rows = table.filter(pc.equal(table["request_id"], request_id)).to_pylist()
     return {
         f"{name} ({row['revision']})": row[name] for row in rows for name in plan.columns() if row[name] is not None
