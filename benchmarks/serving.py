@@ -50,6 +50,7 @@ from serinus.wiring.steps.data import recording_folder
 REQUESTS, ROUNDS, QUICK_REQUESTS, QUICK_ROUNDS = 200, 5, 20, 1
 START_SECONDS, STOP_SECONDS, FLUSHED_SECONDS = 120.0, 30.0, 0.3
 TOLERANCE = 1e-12
+RETAIL = ServiceRef.parse("retail")
 Body = dict[str, Any]
 
 
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> None:
 def recorded(project: Project, count: int) -> list[Body]:
     """The first recorded requests, all as of the moment of the first: one day's store serves them."""
     recording = read_recording(recording_folder(project, "retail"), "retail")
-    schedule = Schedule(recording, Plan(problem="retail", visits=count, passes=1, first_pass=1), 0.0)
+    schedule = Schedule(recording, Plan(service=RETAIL, visits=count, passes=1, first_pass=1), 0.0)
     asked = [one for day in schedule.days() for one in day.requests]
     moment = asked[0].as_of.isoformat()
     return [{"entity": one.entity, "items": list(one.items), "as_of": moment} for one in asked]
@@ -89,7 +90,7 @@ def recorded(project: Project, count: int) -> list[Body]:
 
 def our_settings(project: Project, online: Path, events: Path) -> ServeSettings:
     """The wanted version, on a store and a log of its own."""
-    wish = Wish("retail", online=str(online), accept_event_time=True)
+    wish = Wish(RETAIL, online=str(online), accept_event_time=True)
     settings = serve_settings(project, wish, host="127.0.0.1", http_port=free_ports(1)[0], grpc_port=0)
     return settings.model_copy(update={"events": str(events)})
 
@@ -266,7 +267,7 @@ def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
     """The data plane of the predictor with another log."""
     bundle = read_bundle(bundle_at(settings.storage_uri))
     reader = online_reader(settings.online, bundle)
-    identity = Identity(ServiceRef.parse(settings.service), settings.salt, settings.version, settings.revision)
+    identity = Identity(settings.service, settings.salt, str(settings.version), settings.revision)
     return DataPlane(
         identity, bundle, reader, log, ServingMetrics(CollectorRegistry()), accept_event_time=True,
         covariates=settings.covariates,

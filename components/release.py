@@ -36,11 +36,11 @@ def materialize(problem: str, job: str, version: int) -> int:
 
 
 @component
-def deploy(problem: str, job: str, version: int) -> None:
-    """Says that the version is wanted in service."""
+def deploy(problem: str, job: str, version: int, service: str) -> None:
+    """Says that the version is wanted in a service."""
     from serinus.wiring.steps.release import deploy as run
 
-    run(problem, job, version)
+    run(problem, job, version, service)
 
 
 @component

@@ -21,6 +21,7 @@ from kfp import local
 from pipelines.training import training_pipeline
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict
+from serinus.core.names import ServiceRef
 from serinus.wiring.abandoned import run_lock
 from serinus.wiring.lifeline import held
 
@@ -32,7 +33,7 @@ OnEvent = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class LocalRun:
-    """One run: its problem, name, register choice, the project it runs in, and the folder it writes to.
+    """One run: its problem, name, register choice, where it deploys, the project it runs in, the folder it writes to.
 
     `kept` are the names under which the results of its steps are cached.
     """
@@ -40,6 +41,7 @@ class LocalRun:
     card: Problem
     name: str
     register: str
+    service: ServiceRef
     project: Path
     home: Path
     kept: Mapping[str, str]
@@ -108,7 +110,7 @@ def _run(run: LocalRun, on_event: OnEvent) -> FailedTask | None:
             # Cluster settings have no effect here, and kfp says so for every task.
             warnings.simplefilter("ignore")
             try:
-                pipeline(problem=run.card.name, register=run.register)
+                pipeline(problem=run.card.name, register=run.register, service=str(run.service))
             except RuntimeError as fault:
                 log.write(f"{fault}\n")
                 return watched.failed or FailedTask("the pipeline", (str(fault),))

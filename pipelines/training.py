@@ -23,7 +23,8 @@ NOTHING_KEPT: Mapping[str, str] = MappingProxyType({})
 
 def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) -> Pipeline:
     """The pipeline of a card; its parameter `register` names candidates, or `chosen`, separated by commas.
-    `definition` is what the problem is defined by where the run was asked for; empty when any will do.
+    `definition` is what the problem is defined by where the run was asked for; empty when any will do. `service` is
+    where the version is wanted: the problem's usual one, or another.
 
     A step whose result is in the cache under its name in `kept` is not run again: what a local run is taken up by.
     """
@@ -35,11 +36,14 @@ def training_pipeline(card: Problem, *, kept: Mapping[str, str] = NOTHING_KEPT) 
     @dsl.pipeline(  # type: ignore[untyped-decorator]  # kfp has no types
         name=f"{card.name}-training", description=card.title
     )
-    def pipeline(problem: str = card.name, register: str = REGISTER, definition: str = "") -> None:
+    def pipeline(
+        problem: str = card.name, register: str = REGISTER, definition: str = "", service: str = card.name
+    ) -> None:
         last = small(release.report(problem=problem, job=job), "report")
         with dsl.ExitHandler(last, name="train-and-register"):
             both = {"problem": problem, "job": job}
-            _release(both, register, _models(both, kinds, definition, large), large, small)
+            version = _release(both, register, _models(both, kinds, definition, large), large, small)
+            small(release.deploy(**both, version=version, service=service), "deploy")
 
     made: Pipeline = pipeline
     return made
@@ -69,13 +73,12 @@ def _models(both: dict[str, str], kinds: Sequence[str], definition: str, large: 
     return _Trained(rows, trained)
 
 
-def _release(both: dict[str, str], register: str, trained: _Trained, large: Settings, small: Settings) -> None:
-    """From trained candidates to a version that is wanted in service."""
+def _release(both: dict[str, str], register: str, trained: _Trained, large: Settings, small: Settings) -> object:
+    """From trained candidates to a registered version whose features are loaded."""
     judged = large(models.evaluate(**both, training_set=trained.training_set, **trained.models), "evaluate")
     found = judged.outputs["evaluation"]
     gated = small(models.gates(**both, register=register, evaluation=found, **trained.models), "gates")
     verdict = gated.outputs["verdict"]
     both_judged = {"register": register, "evaluation": found, "verdict": verdict}
     registered = small(release.register(**both, **both_judged, **trained.models), "register")
-    loaded = large(release.materialize(**both, version=registered.output), "materialize")
-    small(release.deploy(**both, version=loaded.output), "deploy")
+    return large(release.materialize(**both, version=registered.output), "materialize").output

@@ -41,7 +41,7 @@ def train(project: Project, problem: str, name: str, register: str, on_event: On
     loaded, journal = project.problem(problem), Journal(project.home, problem, name)
     with turn(project.home, problem, name), _forked_steps():
         file = Resumable(project, loaded, journal).begin(register)
-        run = LocalRun(loaded.card, name, file.register_, project.root, project.home, file.kept(loaded.card))
+        run = LocalRun(loaded.card, name, file.register_, file.ref, project.root, project.home, file.kept(loaded.card))
         failed = run_local(run, on_event)
     if failed:
         failure = journal.read().failure()

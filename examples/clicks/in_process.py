@@ -20,7 +20,6 @@ from examples.clicks.world import Visit, World, item_name
 from serinus.client import bucket_of
 from serinus.core.card import Problem
 from serinus.core.events import Event, Exposure, Outcome, Stream
-from serinus.core.names import ServiceRef
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
@@ -104,7 +103,7 @@ class Planes:
             return
         name = Path(revision.template.partition("@")[0]).stem or "same"
         self.running[revision.name] = DataPlane(
-            Identity(ServiceRef.parse(self.card.name), SALT, str(revision.model.version), revision.name),
+            Identity(revision.service, SALT, str(revision.model.version), revision.name),
             self.bundles[revision.storage_uri],
             self.reader,
             self.log,

@@ -32,6 +32,7 @@ from serinus.core.words import Phase
 from serinus.files import DISK, LockFile, Taken
 from serinus.report import write
 from serinus.rollout.service import ServiceView
+from serinus.wiring.adapters import deployer
 from serinus.wiring.demo_servers import collecting
 from serinus.wiring.evidence import reducer
 from serinus.wiring.journal import Journal
@@ -42,7 +43,7 @@ from serinus.wiring.rollouts import Hosted, Hosting, hosted, tick
 from serinus.wiring.services import places
 
 ROOT = Path(__file__).parent
-PROBLEM, RUN = trained.PROBLEM, "quick"
+PROBLEM, SERVICE, RUN = trained.PROBLEM, trained.SERVICE, "quick"
 TICK_SECONDS = 0.5
 # Far longer than a rollout takes: the command ends, whatever happens.
 MOST_SECONDS = 900.0
@@ -105,8 +106,8 @@ def fresh(folder: Path) -> Project:
     # The environment of every process that is started here, and of the commands that look at it later.
     os.environ.update(SERINUS_PROJECT=str(ROOT), SERINUS_HOME=str(home))
     project = open_project()
-    if (home / "services" / f"{PROBLEM}.json").exists():
-        with hosted(project, PROBLEM, Hosting()):
+    if SERVICE in deployer(project).known():
+        with hosted(project, SERVICE, Hosting()):
             pass
     for path in folder.iterdir():
         if path.name != ".lock":
@@ -141,13 +142,13 @@ def _rolled_out(quick: Quick, names: Sequence[str]) -> tuple[RolloutRecord, ...]
     """Visitors come while one version after the other is rolled out; the records, in that order."""
     project = quick.project
     began = time.perf_counter()
-    with hosted(project, PROBLEM, Hosting()) as host:
-        ticker = _Ticker(host, reducer(project, project.problem(PROBLEM).card).reduce)
+    with hosted(project, SERVICE, Hosting()) as host:
+        ticker = _Ticker(host, reducer(project, SERVICE, project.problem(PROBLEM).card).reduce)
         ticker.tick()  # the first predictor starts while the collector does
-        with collecting(PROBLEM, quick.folder, event_time=False) as collector:
+        with collecting(SERVICE, quick.folder, event_time=False) as collector:
             ticker.until_serving()
             for number, name in enumerate(names):
-                _one(quick, name, number, ticker, Shop(places(project, PROBLEM).route, collector))
+                _one(quick, name, number, ticker, Shop(places(project, SERVICE).route, collector))
         records = rollout_records(host.ports.store, host.controller.engine.readings, Told())
     _record(quick, records, time.perf_counter() - began)
     return records
@@ -157,7 +158,7 @@ def _one(quick: Quick, name: str, number: int, ticker: _Ticker, shop: Shop) -> N
     """One version, until its rollout has ended."""
     stable = ticker.host.controller.stable()
     assert stable is not None  # noqa: S101 - it serves
-    wanted = want(quick.project, PROBLEM, "", trained.entry_point("" if name == "better" else name))
+    wanted = want(quick.project, SERVICE, "", trained.entry_point("" if name == "better" else name))
     _say(f"\n{name}: {wanted.rollout} against {stable.name}")
     ticker.tick()  # its predictor starts while the truth is computed
     found = trained.load(quick.project)

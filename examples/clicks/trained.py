@@ -11,22 +11,23 @@ from examples.clicks.in_process import Trained
 from examples.clicks.truth import Served
 from examples.clicks.versions.alterations import alterations
 from serinus.core.errors import NotFound
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.spec import Revision
 from serinus.model.bundle import read_bundle
 from serinus.wiring.adapters import bundle_store, online_address
 from serinus.wiring.project import Project
 from serinus.wiring.rollout_start import template
 from serinus.wiring.serve import online_reader
-from serinus.wiring.services import revision
-from serinus.wiring.serving import service_of
+from serinus.wiring.services import revision, service_of
 
 PROBLEM = "clicks"
+SERVICE = ServiceRef.parse(PROBLEM)
 
 
 def load(project: Project) -> Trained:
     """Both versions. Raises `NotFound` when no pipeline has run."""
     try:
-        service = service_of(project, PROBLEM)
+        service = service_of(project, SERVICE)
     except NotFound as fault:
         raise NotFound(
             f"no versions are trained in {project.home}", hint="`make quick` trains and plays them"
@@ -39,15 +40,14 @@ def load(project: Project) -> Trained:
 
 def first(project: Project) -> Revision:
     """The linear model, which serves first."""
-    service = service_of(project, PROBLEM)
-    return revision(PROBLEM, service.first_version, service.first_uri, "")
+    service = service_of(project, SERVICE)
+    return revision(SERVICE, service.first_model, service.first_uri)
 
 
 def second(project: Project, version: str = "") -> Revision:
     """The trees; or one of the versions that are made of them."""
-    service = service_of(project, PROBLEM)
-    uri, number = service.storage_uri, service.version
-    return revision(PROBLEM, number, uri, template(project.root, entry_point(version)))
+    service = service_of(project, SERVICE)
+    return revision(SERVICE, service.model, service.storage_uri, template(project.root, entry_point(version)))
 
 
 def entry_point(version: str) -> str:

@@ -29,10 +29,11 @@ from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.fitted import Column, columns
-from serinus.cli.output import HIGHEST_PORT, command, err, finite, moment_of, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, Service, command, err, finite, moment_of, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable
 from serinus.core.errors import Unavailable, UsageError
 from serinus.core.metric import family_of
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Replayed
 from serinus.evidence.divisions import ALONE, By
 from serinus.replay.progress import Sent
@@ -75,7 +76,7 @@ outcomes_app = typer.Typer(no_args_is_help=True)
 
 @command
 def collect(
-    problem: str,
+    service: Service,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=HIGHEST_PORT, help="HTTP port.")] = 8090,
     accept_event_time: Annotated[
@@ -88,7 +89,8 @@ def collect(
     from serinus.wiring.serving import collect_settings
 
     log_to_stderr()
-    run(collect_settings(open_project(), problem, host=host, port=port, accept_event_time=accept_event_time))
+    ref = ServiceRef.parse(service)
+    run(collect_settings(open_project(), ref, host=host, port=port, accept_event_time=accept_event_time))
 
 
 @outcomes_app.command()
@@ -124,7 +126,7 @@ def send(
 
 @command
 def replay(
-    problem: str,
+    service: Service,
     visits: Annotated[int, typer.Option(min=1, help="Recorded requests, from the first one on.")] = 300,
     passes: Annotated[int, typer.Option(min=1, help="How often; each pass has units of its own.")] = 1,
     endpoint: Annotated[str, typer.Option(help="Predictor or gateway; http://127.0.0.1:8080 when not given.")] = "",
@@ -146,18 +148,19 @@ def replay(
     from serinus.wiring.replay import ReplayWish
     from serinus.wiring.replay import replay as play
 
+    ref = ServiceRef.parse(service)
     if rollouts and resume:
         raise UsageError(
             "--rollouts and --resume exclude each other", hint="start it again: rollouts go on where they were"
         )
-    if not _NAME.fullmatch(resume or name or problem):
+    if not _NAME.fullmatch(resume or name or ref.name):
         raise UsageError(f"{resume or name} cannot name a replay", hint="letters, digits, dots, - and _ only")
     if rollouts and endpoint:
         raise UsageError(
             "--rollouts and --endpoint exclude each other", hint="requests go to the arms that the route names"
         )
-    called = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    wish = ReplayWish(problem, called, visits, passes, endpoint or PREDICTOR, collector, concurrency, rate, online)
+    called = resume or name or f"{ref.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    wish = ReplayWish(ref, called, visits, passes, endpoint or PREDICTOR, collector, concurrency, rate, online)
     if rollouts:
         return _through_rollouts(wish, tick_every, as_json)
     err.print(f"replay {called} (interrupted? add --resume {called})", soft_wrap=True)
@@ -196,8 +199,8 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
     from serinus.wiring.rollouts import Hosting, hosted
     from serinus.wiring.services import places
 
-    with hosted(open_project(), wish.problem, Hosting(event_time=True)) as host, Live(console=err) as live:
-        folder = places(open_project(), wish.problem).rollouts
+    with hosted(open_project(), wish.service, Hosting(event_time=True)) as host, Live(console=err) as live:
+        folder = places(open_project(), wish.service).rollouts
         watchers = Watchers(
             on_sent=_FirstFailure(live.console),
             on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view, replayed(folder))),
@@ -223,7 +226,7 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
 
 @command
 def kpis(
-    problem: str,
+    service: Service,
     as_of: Annotated[str, typer.Option(help="Close what is due at this event time; now when not given.")] = "",
     since: Annotated[str, typer.Option(help="Requests from this event time on; all when not given.")] = "",
     by: Annotated[list[By] | None, typer.Option(help="Divide further: by step of a rollout, by day (UTC).")] = None,
@@ -232,29 +235,29 @@ def kpis(
     """KPIs of all answers that have closed, each revision, arm and role (primary, shadow, forced) for itself."""
     from serinus.replay.report import kpi_figures
     from serinus.wiring.evidence import reduce_now
-    from serinus.wiring.services import rollouts
+    from serinus.wiring.services import card_of, rollouts
 
-    project = open_project()
-    card = project.problem(problem).card
+    project, ref = open_project(), ServiceRef.parse(service)
+    card = card_of(project, ref)
     now = moment_of(as_of) if as_of else datetime.now(UTC)
     first = moment_of(since).timestamp() if since else float("-inf")
-    counters, rows = reduce_now(project, card, now)
+    counters, rows = reduce_now(project, ref, card, now)
     rows = {window: table.filter(pc.greater_equal(table["as_of"], first)) for window, table in rows.items()}
-    store = rollouts(project, problem)
+    store = rollouts(project, ref)
     figures = kpi_figures(card, rows, [(store.spec(name), store.state(name)) for name in store.names()], by or ())
     if as_json:
         show_json({"kpis": [one.model_dump() for one in figures], "counters": counters.model_dump()})
         return
-    _show_figures(f"KPIs of {problem}", figures)
+    _show_figures(f"KPIs of {ref.shown}", figures)
     _show_counters(counters.model_dump())
 
 
 @command
-def trace(problem: str, request_id: str, as_json: Json = False) -> None:
+def trace(service: Service, request_id: str, as_json: Json = False) -> None:
     """One request: what was shown by which revision, what came of it, and where its model and features come from."""
     from serinus.wiring.trace import trace_request
 
-    found = trace_request(open_project(), problem, request_id)
+    found = trace_request(open_project(), ServiceRef.parse(service), request_id)
     if as_json:
         show_json(found)
         return

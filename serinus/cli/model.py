@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from serinus.cli.output import command, out, show_json, show_table
-from serinus.core.ports import ModelVersion
+from serinus.core.names import ServiceRef
+from serinus.core.ports import ModelVersion, Service
 from serinus.core.rollout.spec import Revision
-from serinus.rollout.registry_sync import version_of
+from serinus.rollout.registry_sync import Synced, version_of
 from serinus.wiring.abandoned import close_cut_off
-from serinus.wiring.adapters import deployer, registry
+from serinus.wiring.adapters import registry
 from serinus.wiring.project import Project, open_project
-from serinus.wiring.services import in_service, synced, wanted
+from serinus.wiring.services import in_service, services_of, synced, wanted
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
@@ -23,19 +25,25 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 @app.command(name="list")
 @command
 def list_versions(problem: str, as_json: Json = False) -> None:
-    """Registered versions of a problem's model, newest first, and what its service wants and serves."""
+    """Registered versions of a problem's model, newest first, and what its services want and serve."""
     project = _opened(problem)
     versions = registry(project).versions(problem)
-    roles, told = _roles(project, problem), synced(project, problem)
+    services = services_of(project, problem)
+    roles = {revision: role for one in services for revision, role in _roles(project, one).items()}
+    told = {one.ref: synced(project, one.ref) for one in services}
     gone = [one for one in roles if version_of(versions, one) is None]
     if as_json:
+        usual = ServiceRef.parse(problem)
         show_json(
             {
                 "model": problem,
-                "wanted_version": next((one.model.version for one, role in roles.items() if "wanted" in role), None),
+                "wanted_version": next((one.version for one in services if one.ref == usual), None),
                 "versions": [_plain(one) for one in versions],
                 "gone": [one.model.version for one in gone],
-                "registry": told.model_dump(mode="json") if told else None,
+                "registry": _json(told.get(usual)),
+                "services": {
+                    str(one.ref): {"wanted_version": one.version, "registry": _json(told[one.ref])} for one in services
+                },
             }
         )
         return
@@ -46,8 +54,13 @@ def list_versions(problem: str, as_json: Json = False) -> None:
     for one in gone:
         hint = f"`serinus model restore {problem} {one.model.version}` registers its bundle again"
         out.print(f"version {one.model.version} was deleted in the registry; {hint}", soft_wrap=True)
-    if told is not None and not told.holds:
-        out.print(f"champion is not what serves, {told.revision}: {told.reason}", style="yellow", soft_wrap=True)
+    for found in told.values():
+        if found is not None and not found.holds:
+            out.print(f"champion is not what serves, {found.revision}: {found.reason}", style="yellow", soft_wrap=True)
+
+
+def _json(found: Synced | None) -> dict[str, Any] | None:
+    return found.model_dump(mode="json") if found else None
 
 
 def _opened(problem: str) -> Project:
@@ -60,14 +73,17 @@ def _opened(problem: str) -> Project:
 
 def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str]) -> None:
     found = {revision: version_of(versions, revision) for revision in roles}
-    role_of = {one.version: roles[revision] for revision, one in found.items() if one is not None}
+    role_of: dict[int, list[str]] = defaultdict(list)
+    for revision, known in found.items():
+        if known is not None:
+            role_of[known.version].append(roles[revision])
     rows = [
         (
             one.version,
             one.tags.get("serinus.candidate", ""),
             ", ".join(one.aliases),
             _short(one),
-            role_of.get(one.version, ""),
+            "; ".join(role_of[one.version]),
             one.warnings,
             f"{one.created_at:%Y-%m-%d %H:%M}",
         )
@@ -79,14 +95,13 @@ def _table(problem: str, versions: list[ModelVersion], roles: dict[Revision, str
     show_table(f"versions of {problem}", columns, rows, right=("version",))
 
 
-def _roles(project: Project, problem: str) -> dict[Revision, str]:
-    """What the service wants and what it serves; nothing before the first deployment."""
-    if deployer(project).service(problem) is None:
-        return {}
-    asked, serves = wanted(project, problem).revision, in_service(project, problem)
-    if serves is None:
-        return {asked: "wanted"}
-    return {asked: "wanted, serves"} if serves == asked else {asked: "wanted", serves: "serves"}
+def _roles(project: Project, service: Service) -> dict[Revision, str]:
+    """What a service wants and what it serves, with its name where it is not the problem's usual one."""
+    whose = "" if service.ref == ServiceRef.parse(service.problem) else f"{service.ref.shown}: "
+    asked, serves = wanted(project, service.ref).revision, in_service(project, service.ref)
+    if serves is None or serves == asked:
+        return {asked: f"{whose}wanted" + (", serves" if serves else "")}
+    return {asked: f"{whose}wanted", serves: f"{whose}serves"}
 
 
 @app.command()
@@ -130,7 +145,7 @@ def promote(
 @command
 def restore(
     problem: str,
-    version: Annotated[str, typer.Argument(help="A number that the service knows.")],
+    version: Annotated[str, typer.Argument(help="A number that a service knows.")],
     as_json: Json = False,
 ) -> None:
     """Registers a version's bundle again that was deleted in MLflow; the service then points champion at it."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import wraps
 from math import isfinite
-from typing import Any, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
@@ -33,6 +33,8 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 
 HIGHEST_PORT = 65_535
+# A command that means a service takes it as `ServiceRef.parse` does; the name of a problem is its usual service.
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name, or NAMESPACE/NAME.")]
 
 
 def finite(value: float) -> float:

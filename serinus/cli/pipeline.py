@@ -20,12 +20,14 @@ from serinus.cli.output import command, err, out, show_error, show_json, show_ta
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError
 from serinus.core.metric import family_of, of_family
+from serinus.core.names import ServiceRef
 from serinus.core.run import RunRecord, StepError
 from serinus.core.verdict import Check, warnings
 from serinus.wiring.abandoned import close_cut_off
 from serinus.wiring.journal import Journal
 from serinus.wiring.project import open_project
 from serinus.wiring.resume import Resumable
+from serinus.wiring.services import require_free
 from serinus.wiring.shared import turn
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def run(
     register: Annotated[
         str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas. [default: chosen]")
     ] = "",
+    service: submit.Deploys = "",
     resume: Annotated[str, typer.Option(help="Name of an interrupted run to take up again.")] = "",
     name: Annotated[str, typer.Option(help="Name of the run; made from the time when not given.")] = "",
     as_json: Json = False,
@@ -53,6 +56,7 @@ def run(
     project = open_project()
     loaded = project.problem(problem)
     asked_candidates(register or REGISTER, loaded.card)
+    require_free(project, ServiceRef.parse(service or problem), problem)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     for cut in close_cut_off(project, problem, but=run_name):
         err.print(f"[dim]run {cut} was cut off; it is closed in MLflow as killed[/]", soft_wrap=True)
@@ -62,11 +66,15 @@ def run(
     if resume:
         resumable.known()  # before the turn is asked for, which makes folders
     with turn(project.home, problem, run_name):
-        file, anew = resumable.take_up(register) if resume else (resumable.begin(register or REGISTER), {})
+        if resume:
+            file, anew = resumable.take_up(register, service)
+        else:
+            file, anew = resumable.begin(register or REGISTER, service), {}
         for step, why in anew.items():
             err.print(f"made anew: {step} ({escape(why)})", soft_wrap=True)
         err.print(f"run {run_name} (interrupted? `serinus pipeline run {problem} --resume {run_name}`)", soft_wrap=True)
-        local = LocalRun(loaded.card, run_name, file.register_, project.root, project.home, file.kept(loaded.card))
+        kept = file.kept(loaded.card)
+        local = LocalRun(loaded.card, run_name, file.register_, file.ref, project.root, project.home, kept)
         with _Progress(journal) as progress:
             failed = run_local(local, progress.event)
     record = journal.read()

@@ -17,8 +17,9 @@ from rich.live import Live
 from rich.text import Text
 
 from serinus.cli import rollout_view
-from serinus.cli.output import command, err, finite, out, show_json, show_table
+from serinus.cli.output import Service, command, err, finite, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -36,36 +37,38 @@ Interval = Annotated[float, typer.Option(min=0.1, max=86_400, callback=finite, h
 @app.command()
 @command
 def start(
-    problem: str,
+    service: Service,
     version: Annotated[str, typer.Option(help="Version or alias; the one that is wanted when not given.")] = "",
     predictor: Annotated[str, typer.Option(help="Entry point that serves it, a path in the project.")] = "",
+    problem: Annotated[str, typer.Option(help="Whose model it serves: makes a service that does not exist yet.")] = "",
     as_json: Json = False,
 ) -> None:
     """Says which version is wanted, served how; the controller rolls it out."""
     from serinus.wiring.rollout_start import want
 
-    asked = want(open_project(), problem, version, predictor)
+    asked = want(open_project(), ServiceRef.parse(service), version, predictor, problem)
     if as_json:
         show_json({"revision": asked.revision.name, "rollout": asked.rollout})
         return
     out.print(f"wanted: {asked.revision.name}, rollout {asked.rollout}")
-    err.print(f"[dim]`serinus rollout run {problem}` (or a replay with --rollouts) carries it out[/]")
+    err.print(f"[dim]`serinus rollout run {service}` (or a replay with --rollouts) carries it out[/]")
 
 
 @app.command()
 @command
 def run(
-    problem: str,
+    service: Service,
     interval: Interval = 2.0,
     until_settled: Annotated[bool, typer.Option(help="End when nothing is left to decide.")] = False,
 ) -> None:
     """Runs the controller of a service here: its arms, its route, its rollouts, until Ctrl-C."""
     from serinus.wiring.evidence import reducer
     from serinus.wiring.rollouts import Hosting, hosted, tick
+    from serinus.wiring.services import card_of
 
-    project = open_project()
-    reduce = reducer(project, project.problem(problem).card).reduce
-    with hosted(project, problem, Hosting()) as host, Live(console=err, auto_refresh=False) as live:
+    project, ref = open_project(), ServiceRef.parse(service)
+    reduce = reducer(project, ref, card_of(project, ref)).reduce
+    with hosted(project, ref, Hosting()) as host, Live(console=err, auto_refresh=False) as live:
         while True:
             found = tick(host, reduce, time.time)
             if isinstance(found, SerinusError):
@@ -81,14 +84,14 @@ def run(
 @app.command()
 @command
 def plan(
-    problem: str,
+    service: Service,
     effect: Annotated[list[str] | None, typer.Option(help="Assumed change of a KPI: hits_at_10=0.04.")] = None,
     as_json: Json = False,
 ) -> None:
     """How many units, requests and days each KPI will take by step, from what the service has measured so far."""
     from serinus.wiring.rollout_plan import plan_rollout
 
-    found = plan_rollout(open_project(), problem, _effects(effect or []))
+    found = plan_rollout(open_project(), ServiceRef.parse(service), _effects(effect or []))
     if as_json:
         rows = [one.model_dump(mode="json") for one in found.rows]
         show_json({"revision": found.revision, "requests": found.requests, "rows": rows})
@@ -111,87 +114,88 @@ def _effects(given: list[str]) -> dict[str, float]:
 
 @app.command()
 @command
-def get(problem: str, name: Name = "", as_json: Json = False) -> None:
+def get(service: Service, name: Name = "", as_json: Json = False) -> None:
     """A rollout as it is now."""
-    store, state = _newest(problem, name)
+    store, state = _newest(service, name)
     spec = store.spec(state.name)
-    registry = _registry(problem)
+    registry = _registry(spec.service)
     if as_json:
         told = registry.model_dump(mode="json") if registry else None
-        of = _replayed(problem, state.name)
+        of = _replayed(spec)
         document = {"spec": spec.model_dump(mode="json"), "state": state.model_dump(mode="json"), "registry": told}
         played = of.model_dump(mode="json") if of else None
-        show_json(document | {"warnings": _warned(problem, spec), "replayed": played})
+        show_json(document | {"warnings": _warned(spec), "replayed": played})
         return
-    out.print(_shown(problem, spec, state, _expected(problem)))
-    for version, text in _warned(problem, spec).items():
+    out.print(_shown(spec, state, _expected(spec.service)))
+    for version, text in _warned(spec).items():
         out.print(Text(f"version {version} failed warnings: {text}", style="yellow"), soft_wrap=True)
     for line in _unsynced(registry):
         out.print(line, soft_wrap=True)
 
 
-def _warned(problem: str, spec: RolloutSpec) -> dict[int, str]:
+def _warned(spec: RolloutSpec) -> dict[int, str]:
     """The failed warnings of both versions, of those that have any."""
     from serinus.wiring.warned import failed_warnings
 
-    project, versions = open_project(), dict.fromkeys((spec.candidate.model.version, spec.stable.model.version))
-    return {version: text for version in versions if (text := failed_warnings(project, problem, str(version)))}
+    project, models = open_project(), dict.fromkeys((spec.candidate.model, spec.stable.model))
+    return {one.version: text for one in models if (text := failed_warnings(project, one.name, one.version))}
 
 
-def _shown(problem: str, spec: RolloutSpec, state: RolloutState, expected: rollout_view.Expected) -> RenderableType:
-    return rollout_view.rollout(spec, state, expected, _replayed(problem, state.name))
+def _shown(spec: RolloutSpec, state: RolloutState, expected: rollout_view.Expected) -> RenderableType:
+    return rollout_view.rollout(spec, state, expected, _replayed(spec))
 
 
-def _replayed(problem: str, rollout: str) -> Replayed | None:
+def _replayed(spec: RolloutSpec) -> Replayed | None:
     from serinus.wiring.replayed import replayed
     from serinus.wiring.services import places
 
-    return replayed(places(open_project(), problem).rollouts).get(rollout)
+    return replayed(places(open_project(), spec.service).rollouts).get(spec.name)
 
 
-def _registry(problem: str) -> Synced | None:
+def _registry(service: ServiceRef) -> Synced | None:
     from serinus.wiring.services import synced
 
-    return synced(open_project(), problem)
+    return synced(open_project(), service)
 
 
 def _unsynced(found: Synced | None) -> list[Text]:
-    """What the registry does not say of what serves, and the way out; nothing while it does."""
+    """What the registry does not say of what serves, and the way out or why it need not; nothing while it does."""
     if found is None or found.holds:
-        return []
+        return [Text(f"registry: {found.reason}", style="dim")] if found and found.reason else []
     hint = [Text(f"  hint: {found.hint}", style="dim")] if found.hint else []
     return [Text(f"registry: champion is not {found.revision}: {found.reason}", style="yellow"), *hint]
 
 
 @app.command()
 @command
-def watch(problem: str, name: Name = "", interval: Interval = 1.0, as_json: Json = False) -> int:
+def watch(service: Service, name: Name = "", interval: Interval = 1.0, as_json: Json = False) -> int:
     """The same, live, until it has ended; exit code 0 when promoted, else 1. With --json only the end."""
-    store, state = _newest(problem, name)
-    spec, expected = store.spec(state.name), {} if as_json else _expected(problem)
+    store, state = _newest(service, name)
+    spec = store.spec(state.name)
+    expected = {} if as_json else _expected(spec.service)
     with nullcontext() if as_json else Live(console=out, auto_refresh=False) as live:
         while not (state := store.state(spec.name)).phase.ended:
             if live is not None:
-                live.update(_shown(problem, spec, state, expected), refresh=True)
+                live.update(_shown(spec, state, expected), refresh=True)
             time.sleep(interval)
         if live is not None:
-            live.update(_shown(problem, spec, state, expected), refresh=True)
+            live.update(_shown(spec, state, expected), refresh=True)
     if as_json:
         show_json(state.model_dump(mode="json"))
     return 0 if state.phase is Phase.PROMOTED else 1
 
 
-def _expected(problem: str) -> rollout_view.Expected:
+def _expected(service: ServiceRef) -> rollout_view.Expected:
     from serinus.wiring.rollout_plan import expected_units
 
-    return expected_units(open_project(), problem)
+    return expected_units(open_project(), service)
 
 
 @app.command()
 @command
-def history(problem: str, name: Name = "", as_json: Json = False) -> None:
+def history(service: Service, name: Name = "", as_json: Json = False) -> None:
     """Every decision of a rollout with its evidence; without a name, all rollouts first."""
-    store, state = _newest(problem, name)
+    store, state = _newest(service, name)
     if as_json:
         entries = [one.model_dump(mode="json") for one in state.history]
         show_json({"rollout": state.name, "phase": state.phase, "reason": state.reason, "log": entries})
@@ -199,7 +203,7 @@ def history(problem: str, name: Name = "", as_json: Json = False) -> None:
     if not name:
         every = [store.state(one) for one in store.names()]
         rows = [(one.name, one.phase, one.decided_by, one.decided_in or "", one.reason) for one in every]
-        show_table(f"rollouts of {problem}", ("name", "phase", "decided by", "in", "reason"), rows)
+        show_table(f"rollouts of {service}", ("name", "phase", "decided by", "in", "reason"), rows)
     spec = store.spec(state.name)
     for entry in state.history:
         out.print(rollout_view.entry_line(spec, entry), soft_wrap=True, markup=False)
@@ -207,35 +211,35 @@ def history(problem: str, name: Name = "", as_json: Json = False) -> None:
 
 @app.command()
 @command
-def pause(problem: str, name: Name = "", as_json: Json = False) -> None:
+def pause(service: Service, name: Name = "", as_json: Json = False) -> None:
     """Decides nothing until it is resumed; traffic stays as it is."""
-    _intend(problem, name, lambda intents: intents.model_copy(update={"paused": True}), as_json)
+    _intend(service, name, lambda intents: intents.model_copy(update={"paused": True}), as_json)
 
 
 @app.command()
 @command
-def resume(problem: str, name: Name = "", as_json: Json = False) -> None:
+def resume(service: Service, name: Name = "", as_json: Json = False) -> None:
     """Goes on after a pause, with everything that was seen meanwhile."""
-    _intend(problem, name, lambda intents: intents.model_copy(update={"paused": False}), as_json)
+    _intend(service, name, lambda intents: intents.model_copy(update={"paused": False}), as_json)
 
 
 @app.command()
 @command
-def abort(problem: str, name: Name = "", as_json: Json = False) -> None:
+def abort(service: Service, name: Name = "", as_json: Json = False) -> None:
     """Ends a rollout: all traffic goes back to the stable revision."""
-    _intend(problem, name, lambda intents: intents.model_copy(update={"abort": True}), as_json)
+    _intend(service, name, lambda intents: intents.model_copy(update={"abort": True}), as_json)
 
 
 @app.command()
 @command
 def approve(
-    problem: str,
+    service: Service,
     step: Annotated[int, typer.Option(help="Index of the approval step; the one it is in when not given.")] = -1,
     name: Name = "",
     as_json: Json = False,
 ) -> None:
     """Approves an approval step."""
-    store, state = _newest(problem, name)
+    store, state = _newest(service, name)
     at = state.step if step < 0 else step
     steps = store.spec(state.name).policy.steps
     if not 0 <= at < len(steps) or not steps[at].approval:
@@ -244,40 +248,40 @@ def approve(
             f"step {at} of {state.name} is not an {StepKind.APPROVAL} step",
             hint=f"approval steps: {', '.join(approvals) or 'none'}",
         )
-    _intend(problem, name, lambda found: found.model_copy(update={"approved": tuple({*found.approved, at})}), as_json)
+    _intend(service, name, lambda found: found.model_copy(update={"approved": tuple({*found.approved, at})}), as_json)
 
 
 @app.command()
 @command
-def retry(problem: str, as_json: Json = False) -> None:
+def retry(service: Service, as_json: Json = False) -> None:
     """Tries a revision again that was rolled back, undecided or aborted: a new rollout with a new seed."""
     from serinus.wiring.adapters import deployer
     from serinus.wiring.services import rollouts, wanted
 
-    project = open_project()
-    asked = wanted(project, problem)
-    store = rollouts(project, problem)
+    project, ref = open_project(), ServiceRef.parse(service)
+    asked = wanted(project, ref)
+    store = rollouts(project, ref)
     if asked.rollout not in store.names() or not store.state(asked.rollout).phase.ended:
         raise Conflict(f"{asked.rollout} has not ended, so there is nothing to retry")
-    number = deployer(project).retry(problem)
-    name = wanted(project, problem).rollout
+    number = deployer(project).retry(ref)
+    name = wanted(project, ref).rollout
     show_json({"rollout": name, "retry": number}) if as_json else out.print(f"wanted again: {name}")
 
 
-def _newest(problem: str, name: str) -> tuple[LocalRollouts, RolloutState]:
-    from serinus.wiring.services import rollouts
+def _newest(service: str, name: str) -> tuple[LocalRollouts, RolloutState]:
+    from serinus.wiring.services import rollouts, service_of
 
-    project = open_project()
-    project.problem(problem)
-    store = rollouts(project, problem)
+    project, ref = open_project(), ServiceRef.parse(service)
+    service_of(project, ref)
+    store = rollouts(project, ref)
     names = store.names()
     if not names and not name:
-        raise NotFound(f"{problem} has no rollout yet", hint=f"`serinus rollout start {problem} --version N`")
+        raise NotFound(f"{service} has no rollout yet", hint=f"`serinus rollout start {service} --version N`")
     return store, store.state(name or names[-1])
 
 
-def _intend(problem: str, name: str, change: Callable[[Intents], Intents], as_json: bool) -> None:
-    store, state = _newest(problem, name)
+def _intend(service: str, name: str, change: Callable[[Intents], Intents], as_json: bool) -> None:
+    store, state = _newest(service, name)
     if state.phase.ended:
         raise Conflict(f"{state.name} has ended ({state.phase})", hint="`serinus rollout retry` tries it again")
     found: dict[str, Any] = {"rollout": state.name, **store.intend(state.name, change).model_dump(mode="json")}

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from serinus.cli.output import HIGHEST_PORT, command, err, out, show_json, show_table
+from serinus.cli.output import HIGHEST_PORT, Service, command, err, out, show_json, show_table
 from serinus.client import Client, Refused, Unreachable, bucket_of
 from serinus.client.written import number
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
+from serinus.core.names import ServiceRef
 from serinus.features.keys import fault_of
 from serinus.wiring.project import open_project
-from serinus.wiring.serving import Wish, choose, id_kinds, predictor_command, service_of, settings_of
+from serinus.wiring.services import service_of
+from serinus.wiring.serving import Wish, choose, id_kinds, predictor_command, settings_of
 from serinus.wiring.warned import failed_warnings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
@@ -27,7 +29,7 @@ IDS = "the written form of an id: docs/concepts/inputs.md"
 
 @command
 def serve(
-    problem: str,
+    service: Service,
     version: Annotated[str, typer.Option(help="Version or alias; what is in service when not given.")] = "",
     bundle: Annotated[str, typer.Option(help="Folder of a bundle, instead of a version.")] = "",
     online: Annotated[str, typer.Option(help="Online store: a path or redis://…; that of Feast's configuration.")] = "",
@@ -43,12 +45,12 @@ def serve(
         raise UsageError("--version and --bundle exclude each other")
     if port == grpc_port:
         raise UsageError(f"--port and --grpc-port are both {port}", hint="--grpc-port 0 leaves gRPC out")
-    wish = Wish(problem, version, bundle, online, accept_event_time)
+    wish = Wish(ServiceRef.parse(service), version, bundle, online, accept_event_time)
     project = open_project()
     choice = choose(project, wish)
     settings = settings_of(project, wish, choice, host=host, http_port=port, grpc_port=grpc_port)
     err.print(f"[dim]version {choice.version}: {escape(choice.why)}[/]", soft_wrap=True)
-    warned = failed_warnings(project, problem, choice.version)
+    warned = failed_warnings(project, service_of(project, wish.service).problem, choice.version)
     if warned:
         err.print(f"[yellow]version {choice.version} failed warnings: {escape(warned)}[/]", soft_wrap=True)
     arguments = predictor_command(project.root, choice.template, settings)
@@ -58,7 +60,7 @@ def serve(
 
 @command
 def predict(
-    problem: str,
+    service: Service,
     entity: Annotated[str, typer.Option(help="Who is asked about.")],
     items: Annotated[str, typer.Option(help="Items to rank, separated by commas.")] = "",
     unit: Annotated[str, typer.Option(help="Who is assigned to an arm; the entity when not given.")] = "",
@@ -68,32 +70,32 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Asks a predictor and shows the ranking, with what it had to do without."""
-    service = service_of(open_project(), problem)
+    known = service_of(open_project(), ServiceRef.parse(service))
     wanted = [part.strip() for part in items.split(",") if part.strip()]
     try:
-        with Client(endpoint, service=problem, salt=service.salt, tries=1) as client:
+        with Client(endpoint, service=known.ref.name, salt=known.salt, tries=1) as client:
             answer = client.predict(entity, wanted, unit=unit, context=_context(context or []), as_of=as_of)
     except (Refused, Unreachable, ValueError) as fault:
         raise _told(fault, endpoint) from fault
     if as_json:
         show_json(answer)
         return
-    _show(problem, entity, answer)
+    _show(service, entity, answer)
 
 
 @command
-def bucket(problem: str, unit: str, as_json: Json = False) -> None:
+def bucket(service: Service, unit: str, as_json: Json = False) -> None:
     """The bucket of a unit: what a caller sends as x-serinus-bucket."""
-    project = open_project()
-    service, fault = service_of(project, problem), fault_of(id_kinds(project, problem).unit, unit)
+    project, ref = open_project(), ServiceRef.parse(service)
+    known, fault = service_of(project, ref), fault_of(id_kinds(project, ref).unit, unit)
     if fault:
-        raise UsageError(f"{unit!r} is no id of a unit of {problem}", cause=fault, hint=IDS)
-    found = bucket_of(service.salt, unit)
+        raise UsageError(f"{unit!r} is no id of a unit of {service}", cause=fault, hint=IDS)
+    found = bucket_of(known.salt, unit)
     if as_json:
-        show_json({"unit": unit, "bucket": f"{found:03d}", "salt": service.salt})
+        show_json({"unit": unit, "bucket": f"{found:03d}", "salt": known.salt})
         return
     out.print(f"{found:03d}")
-    err.print(f"[dim]salt {service.salt}; send the header x-serinus-bucket: {found:03d}[/]")
+    err.print(f"[dim]salt {known.salt}; send the header x-serinus-bucket: {found:03d}[/]")
 
 
 def _context(given: list[str]) -> dict[str, float]:
@@ -115,7 +117,7 @@ def _told(fault: Exception, endpoint: str) -> SerinusError:
     return UsageError(str(fault))
 
 
-def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
+def _show(service: str, entity: str, answer: dict[str, Any]) -> None:
     flags = answer["flags"]
     said = [f"bucket {flags['bucket']}"] + (["cold start: defaults were used"] if flags["cold_start"] else [])
     if flags.get("unknown_items"):
@@ -123,7 +125,7 @@ def _show(problem: str, entity: str, answer: dict[str, Any]) -> None:
     for what, count in flags.get("defaulted", {}).items():
         stored = f"{what}: {count} by default (row missing, expired or unfit)"
         said.append(f"{what} was not sent" if what.startswith("context.") else stored)
-    title = f"{problem}, {entity}: version {answer['model_version']} ({answer['revision']})"
+    title = f"{service}, {entity}: version {answer['model_version']} ({answer['revision']})"
     if "items" in answer:
         rows = [(place, one["item"], f"{one['probability']:.4f}") for place, one in enumerate(answer["items"], 1)]
         show_table(title, ("rank", "item", "probability"), rows, right=("rank", "probability"))

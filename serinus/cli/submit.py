@@ -21,6 +21,7 @@ from serinus.cli.output import command, err, out, show_error, show_json
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError, UsageError
 from serinus.core.fields import Duration
+from serinus.core.names import ServiceRef
 from serinus.wiring.definition import definition
 from serinus.wiring.project import Project, open_project
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Endpoint = Annotated[str, typer.Option(help="Address of the KFP API; else SERINUS_KFP_ENDPOINT or the profile.")]
+Deploys = Annotated[str, typer.Option(help="Service to deploy to; the problem's usual one when not given.")]
 Timeout = Annotated[
     str, typer.Option(help="Stop following after this time (30m, 2h); the run goes on. Without it: to the end.")
 ]
@@ -40,6 +42,7 @@ def submit(
     register: Annotated[
         str, typer.Option(help="Candidates to register: names, or `chosen`; separated by commas.")
     ] = "chosen",
+    service: Deploys = "",
     endpoint: Endpoint = "",
     experiment: Annotated[str, typer.Option(help="KFP experiment; the problem's name when not given.")] = "",
     name: Annotated[
@@ -64,10 +67,13 @@ def submit(
     project = open_project()
     loaded = project.problem(problem)
     asked_candidates(register, loaded.card)
+    ref = ServiceRef.parse(service or problem)
+    asked: dict[str, object] = {"problem": problem, "register": register, "service": str(ref)}
+    asked["definition"] = definition(project, loaded)
     with tempfile.TemporaryDirectory(prefix="serinus-") as folder:
         submission = Submission(
             package=compile_training(loaded.card, Path(folder) / package_name(problem)),
-            arguments={"problem": problem, "register": register, "definition": definition(project, loaded)},
+            arguments=asked,
             endpoint=endpoint or project.profile.kfp_endpoint,
             image=image,
             namespace=project.profile.kfp_namespace,

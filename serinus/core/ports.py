@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from serinus.core.events import Event, Stream
+from serinus.core.names import ModelRef, ServiceRef
 
 
 class BundleStore(Protocol):
@@ -132,12 +133,13 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Service:
-    """A problem's service: the version wanted in it, where its bundle is, and the salt of its buckets (D2).
+    """A service of a problem: the version wanted in it, where its bundle is, and the salt of its buckets (D2).
 
     `template` is how it is to be served where that is not the usual way; `retry` how often a refused revision was to be
     tried again. `first_version` and `first_uri` were wanted when the service was made.
     """
 
+    ref: ServiceRef
     problem: str
     version: int
     storage_uri: str
@@ -147,18 +149,34 @@ class Service:
     first_version: int = 0
     first_uri: str = ""
 
+    @property
+    def model(self) -> ModelRef:
+        """The version that is wanted; a model is called as its problem."""
+        return ModelRef(self.problem, self.version)
+
+    @property
+    def first_model(self) -> ModelRef:
+        """The version that came first."""
+        return ModelRef(self.problem, self.first_version)
+
 
 class Deployer(Protocol):
-    """Says which version of a problem's model is wanted in service (D18)."""
+    """Says which version of a problem's model is wanted in which service (D18)."""
 
-    def want(self, problem: str, version: int, storage_uri: str, template: str = "") -> None:
-        """Writes the wanted version; idempotent. The service's salt is drawn with its first version and stays."""
+    def want(self, service: ServiceRef, model: ModelRef, storage_uri: str, template: str = "") -> None:
+        """Writes the wanted version; idempotent. The service's salt is drawn with its first version and stays.
 
-    def retry(self, problem: str) -> int:
+        Raises `Conflict` when the service is another problem's.
+        """
+
+    def retry(self, service: ServiceRef) -> int:
         """Asks for another try of what was refused; the number of that try. Raises `NotFound` without a service."""
 
-    def service(self, problem: str) -> Service | None:
+    def service(self, service: ServiceRef) -> Service | None:
         """The service as it is wanted now, or None when no version ever was."""
+
+    def known(self) -> list[ServiceRef]:
+        """All services that were ever made here, in order."""
 
 
 class EventSink(Protocol):

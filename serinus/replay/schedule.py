@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from serinus.core.names import ServiceRef
 from serinus.replay.recording import CONTEXT, Recording
 
 
@@ -27,7 +28,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    problem: str
+    service: ServiceRef
     visits: int
     passes: int
     first_pass: int

@@ -6,13 +6,14 @@ Invariant: adapters are made on demand, so a command loads only the systems that
 from __future__ import annotations
 
 import functools
+import hashlib
 from datetime import datetime
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from serinus.core.errors import UsageError
-from serinus.core.names import feast_project
+from serinus.core.names import DEFAULT_NAMESPACE, ServiceRef, feast_project
 from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
 from serinus.features.snapshots import Earlier, FeatureClock, fingerprint
 from serinus.features.stores import SQLITE_ONLY, loader_of
@@ -30,9 +31,23 @@ def bundle_store(project: Project) -> BundleStore:
 
 def deployer(project: Project) -> Deployer:
     """Service files below the home."""
-    salt = project.profile.salt
     folder = project.home / "services"
-    return FileDeployer(folder, new_salt=lambda: salt) if salt else FileDeployer(folder)
+    if not project.profile.salt:
+        return FileDeployer(folder)
+    return FileDeployer(folder, new_salt=functools.partial(_salt, project))
+
+
+def _salt(project: Project, service: ServiceRef) -> str:
+    """The profile's for the usual service of a problem. No two services assign units alike, so others derive one."""
+    salt = project.profile.salt
+    if is_usual(project, service):
+        return salt
+    return hashlib.blake2b(f"{salt}\0{service}".encode(), digest_size=8).hexdigest()
+
+
+def is_usual(project: Project, service: ServiceRef) -> bool:
+    """Whether it is the service that a problem of the project has where no other is named."""
+    return service.namespace == DEFAULT_NAMESPACE and service.name in project.problem_names()
 
 
 def tracker(project: Project) -> RunTracker:

@@ -13,8 +13,10 @@ from serinus.core.assignment import regex_of, smaller_arm
 from serinus.core.bundles import content_of
 from serinus.core.card import Problem
 from serinus.core.errors import UsageError
+from serinus.core.names import ServiceRef
 from serinus.wiring.project import Project
-from serinus.wiring.serving import id_kinds, outcome_names, service_of
+from serinus.wiring.services import service_of
+from serinus.wiring.serving import id_kinds, outcome_names
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,21 @@ class Shares:
     seed: int | None = None
 
 
-def chart_values(project: Project, problem: str, shares: Shares) -> dict[str, Any]:
+def chart_values(project: Project, ref: ServiceRef, shares: Shares) -> dict[str, Any]:
     """Values `service`, `revisions` and `route`: the first version as stable, the wanted one, if another, as canary.
 
     Raises `NotFound` when nothing was ever deployed, `UsageError` for a weight that is not possible.
     """
-    card, service = project.problem(problem).card, service_of(project, problem)
+    service = service_of(project, ref)
+    card = project.problem(service.problem).card
     first, wanted = service.first_version or service.version, service.version
     revisions = {"stable": _revision(first, service.first_uri or service.storage_uri)}
     if wanted != first:
         revisions["canary"] = _revision(wanted, service.storage_uri)
     elif shares.weight:
-        raise UsageError(f"{problem} has version {first} alone", hint="without a second one the weight is 0")
+        raise UsageError(f"{ref.shown} has version {first} alone", hint="without a second one the weight is 0")
     return {
-        "service": _service(project, problem, card),
+        "service": _service(project, ref, card),
         "revisions": revisions,
         "route": route_values(shares, card.operation.rollout.hold_back, card.data.seed),
     }
@@ -61,11 +64,11 @@ def route_values(shares: Shares, hold_back: int, seed: int) -> dict[str, Any]:
     return {"weight": shares.weight, "listed": arm.value, "buckets": regex_of(buckets) if buckets else ""}
 
 
-def _service(project: Project, problem: str, card: Problem) -> dict[str, Any]:
+def _service(project: Project, ref: ServiceRef, card: Problem) -> dict[str, Any]:
     """What predictors and the collector must know of the card, and the key types of the version that is wanted."""
-    kinds, (label, *others) = id_kinds(project, problem), outcome_names(card)
+    kinds, (label, *others) = id_kinds(project, ref), outcome_names(card)
     return {
-        "name": problem,
+        "name": ref.name,
         "covariates": list(card.requirements.covariates),
         "inputsShare": card.operation.inputs_share,
         "unit": card.framing.unit,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from serinus.core.names import ServiceRef
 from serinus.evidence.collector import CollectorSettings, serve
 from serinus.evidence.drain import Drain
 from serinus.evidence.intake import OutcomeNames
@@ -31,11 +30,10 @@ def collect(settings: CollectSettings) -> int:
     """
     with reserved("HTTP", settings.host, settings.port) as http:
         log = ParquetEventLog(Path(settings.folder), writer="collector")
-        service = ServiceRef.parse(settings.service)
-        drain = Drain(waiting_in(settings.events, service), log) if settings.events else None
+        drain = Drain(waiting_in(settings.events, settings.service), log) if settings.events else None
         sockets = http.listening()
         where = f"http://{settings.host}:{settings.port}/v1/outcomes"
-        sys.stdout.write(f"collecting outcomes of {settings.service} at {where}\n")
+        sys.stdout.write(f"collecting outcomes of {settings.service.shown} at {where}\n")
         sys.stdout.flush()
         names = OutcomeNames(settings.label, settings.outcomes)
         chosen = CollectorSettings(names, accept_event_time=settings.accept_event_time, kinds=settings.kinds)

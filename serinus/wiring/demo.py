@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serinus.core.errors import Conflict, SerinusError
+from serinus.core.names import ServiceRef
 from serinus.core.run import StepError, StepRecord
 from serinus.files import DISK
 from serinus.report import write
@@ -29,9 +30,11 @@ from serinus.wiring.journal import Journal
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, open_project
 from serinus.wiring.replay import PLAN, REPLAYS, RESULT
+from serinus.wiring.services import events_folder, places
 from serinus.wiring.summary import summarize
 
 PROBLEM = "retail"
+SERVICE = ServiceRef.parse(PROBLEM)
 LOOKUP = ("--customer", "12347", "--items", "85123A,22423")
 VISITS = 300
 # The first serves at once, the second is rolled out against it.
@@ -144,10 +147,9 @@ def _demo(project: Project, started: float) -> int:
 
 def _set_aside(project: Project, run: str) -> None:
     """An earlier demo's service, with its events and rollouts: this demo starts with a service of its own."""
-    for place in (f"services/{PROBLEM}.json", f"services/{PROBLEM}", f"events/{PROBLEM}"):
-        path = project.home / place
+    for path in (places(project, SERVICE).folder, events_folder(project, SERVICE)):
         if path.exists():
-            DISK.move(path, project.home / "before" / run / place)
+            DISK.move(path, project.home / "before" / run / path.relative_to(project.home))
 
 
 def _roll_out(demo: Demo) -> dict[str, Any]:
@@ -155,14 +157,14 @@ def _roll_out(demo: Demo) -> dict[str, Any]:
     from serinus.wiring.demo_rollouts import DemoRollouts
 
     card = demo.project.problem(PROBLEM).card
-    return DemoRollouts(demo.project, card, demo.journal.read(), demo.folder / "rollouts").run()
+    return DemoRollouts(demo.project, SERVICE, card, demo.journal.read(), demo.folder / "rollouts").run()
 
 
 def _serve_and_replay(demo: Demo) -> int:
     """The registered version as a service, real visits against it, and one of them traced back."""
     sys.stdout.write(f"\n$ serinus serve {PROBLEM} & serinus collect {PROBLEM} &\n")
     sys.stdout.flush()
-    with running(PROBLEM, demo.folder) as servers:
+    with running(SERVICE, demo.folder) as servers:
         demo.record("serve", servers.seconds, {"endpoint": servers.endpoint, "collector": servers.collector})
         sys.stdout.write(f"both answer after {servers.seconds:.1f} s\n")
         result: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from serinus.core.card import Problem
 from serinus.core.metric import at
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Counted
 from serinus.core.run import RunRecord
 from serinus.core.words import StepKind
@@ -59,9 +60,10 @@ class _Case:
 
 @dataclass(frozen=True)
 class DemoRollouts:
-    """What the demo's rollouts need: the project, and the demo's folder."""
+    """What the demo's rollouts need: the project, the service, and the demo's folder."""
 
     project: Project
+    service: ServiceRef
     card: Problem
     record: RunRecord
     folder: Path
@@ -73,8 +75,8 @@ class DemoRollouts:
         begins.unlink(missing_ok=True)
         with (
             _environment(FAULT_FILE, str(begins)),
-            collecting(self.card.name, self.folder) as collector,
-            hosted(self.project, self.card.name, Hosting(event_time=True)) as host,
+            collecting(self.service, self.folder) as collector,
+            hosted(self.project, self.service, Hosting(event_time=True)) as host,
         ):
             for case in self._cases(begins):
                 self._one(case, collector, host)
@@ -100,16 +102,16 @@ class DemoRollouts:
         return float(hits[found["chosen"]] / hits[linear] - 1)
 
     def _one(self, case: _Case, collector: str, host: Hosted) -> None:
-        problem, options = self.card.name, f" --predictor {case.predictor}" if case.predictor else ""
-        asked = want(self.project, problem, "", case.predictor) if case.predictor else wanted(self.project, problem)
-        _say(f"\n$ serinus rollout start {problem}{options}\n{case.title}: {asked.rollout}")
+        service, options = self.service, f" --predictor {case.predictor}" if case.predictor else ""
+        asked = want(self.project, service, "", case.predictor) if case.predictor else wanted(self.project, service)
+        _say(f"\n$ serinus rollout start {service.shown}{options}\n{case.title}: {asked.rollout}")
         if host.controller.settled():
             return
         goal = next(kpi.name for kpi in self.card.requirements.kpis if kpi.role == "goal")
-        plan = plan_rollout(self.project, problem, {goal: case.effect})
+        plan = plan_rollout(self.project, service, {goal: case.effect})
         half, most = plan.units(goal), plan.units(goal, most=True)
         _say(f"plan, if {goal} differs by {100 * case.effect:+.1f} %: {half} units in half of the runs, {most} in 80 %")
-        wish = ReplayWish(problem, f"{asked.rollout}-{time.time_ns()}", MOST_VISITS, MOST_PASSES, "", collector)
+        wish = ReplayWish(service, f"{asked.rollout}-{time.time_ns()}", MOST_VISITS, MOST_PASSES, "", collector)
         watchers = Watchers(on_tick=_both(_Lines(), case.on_tick))
         played = replay_rollouts(self.project, wish, host, watchers, every=TICK_EVERY, name=asked.rollout)
         self._remember(asked.rollout, {"planned": half, "planned_by_step": plan.by_step(goal)}, played)
@@ -134,7 +136,7 @@ class DemoRollouts:
             planned_by_step={
                 (name, int(step)): n for name, one in told.items() for step, n in one["planned_by_step"].items()
             },
-            replayed=replayed(places(self.project, self.card.name).rollouts),
+            replayed=replayed(places(self.project, self.service).rollouts),
         )
 
     def _read(self) -> dict[str, Any]:

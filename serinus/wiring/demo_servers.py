@@ -17,6 +17,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from serinus.core.errors import Unavailable
+from serinus.core.names import ServiceRef
 from serinus.files import DISK
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
@@ -32,28 +33,28 @@ class Servers:
 
 
 @contextmanager
-def running(problem: str, folder: Path) -> Iterator[Servers]:
+def running(service: ServiceRef, folder: Path) -> Iterator[Servers]:
     """Raises `Unavailable` with the last lines of its log when one does not come up."""
     http, outcomes = free_ports(2)
     endpoint, collector = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{outcomes}"
     began = time.perf_counter()
     with ExitStack() as stack:
-        predictor = ("serve", problem, "--accept-event-time", "--port", str(http), "--grpc-port", "0")
+        predictor = ("serve", service.shown, "--accept-event-time", "--port", str(http), "--grpc-port", "0")
         started = [stack.enter_context(_server(predictor, folder / "serve.log"))]
-        intake = ("collect", problem, "--accept-event-time", "--port", str(outcomes))
+        intake = ("collect", service.shown, "--accept-event-time", "--port", str(outcomes))
         started.append(stack.enter_context(_server(intake, folder / "collect.log")))
-        _wait(f"{endpoint}/v1/models/{problem}", started[0], folder / "serve.log")
+        _wait(f"{endpoint}/v1/models/{service.name}", started[0], folder / "serve.log")
         _wait(f"{collector}/healthz", started[1], folder / "collect.log")
         yield Servers(endpoint, collector, time.perf_counter() - began)
 
 
 @contextmanager
-def collecting(problem: str, folder: Path, *, event_time: bool = True) -> Iterator[str]:
+def collecting(service: ServiceRef, folder: Path, *, event_time: bool = True) -> Iterator[str]:
     """A collector alone; its address. Raises as `running` does."""
     (port,) = free_ports(1)
     log = folder / "collect.log"
     times = ("--accept-event-time",) if event_time else ()
-    with _server(("collect", problem, *times, "--port", str(port)), log) as process:
+    with _server(("collect", service.shown, *times, "--port", str(port)), log) as process:
         _wait(f"http://127.0.0.1:{port}/healthz", process, log)
         yield f"http://127.0.0.1:{port}"
 

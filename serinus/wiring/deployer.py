@@ -8,56 +8,74 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from serinus.core.errors import DataError, NotFound
+from serinus.core.errors import Conflict, DataError, NotFound, UsageError
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import Service
 from serinus.files import DISK, Disk
 
 _SALT_BYTES = 8
 _SERVICE = TypeAdapter(Service)
+FILE = "service.json"
 
 
-def _new_salt() -> str:
+def _new_salt(_: ServiceRef) -> str:
     return secrets.token_hex(_SALT_BYTES)
 
 
 class FileDeployer:
-    """`Deployer` on a folder: `<folder>/<problem>.json`."""
+    """`Deployer` on a folder: `<folder>/<namespace>/<name>/service.json`."""
 
     def __init__(
         self,
         folder: Path,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_salt: Callable[[], str] = _new_salt,
+        new_salt: Callable[[ServiceRef], str] = _new_salt,
         disk: Disk = DISK,
     ) -> None:
         self._folder, self._now, self._new_salt, self._disk = folder, now, new_salt, disk
 
-    def want(self, problem: str, version: int, storage_uri: str, template: str = "") -> None:
+    def want(self, service: ServiceRef, model: ModelRef, storage_uri: str, template: str = "") -> None:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
-        known = self.service(problem)
+        known, version = self.service(service), model.version
         if known is None:
-            self._save(Service(problem, version, storage_uri, self._new_salt(), template, 0, version, storage_uri))
-        elif (known.version, known.storage_uri, known.template) != (version, storage_uri, template):
+            salt = self._new_salt(service)
+            self._save(Service(service, model.name, version, storage_uri, salt, template, 0, version, storage_uri))
+            return
+        if known.problem != model.name:
+            raise Conflict(
+                f"service {service.shown} is one of {known.problem}, not of {model.name}",
+                hint="a service keeps its problem; give this one another name",
+            )
+        if (known.version, known.storage_uri, known.template) != (version, storage_uri, template):
             self._save(replace(known, version=version, storage_uri=storage_uri, template=template, retry=0))
 
-    def retry(self, problem: str) -> int:
+    def retry(self, service: ServiceRef) -> int:
         """See `Deployer`."""
-        known = self.service(problem)
+        known = self.service(service)
         if known is None:
-            raise NotFound(f"nothing is deployed for {problem} yet")
+            raise NotFound(f"no service {service.shown}")
         self._save(replace(known, retry=known.retry + 1))
         return known.retry + 1
 
-    def service(self, problem: str) -> Service | None:
+    def known(self) -> list[ServiceRef]:
+        """See `Deployer`. A folder that no service can have made is none."""
+        found = []
+        for path in self._folder.glob(f"*/*/{FILE}"):
+            with suppress(UsageError):
+                found.append(ServiceRef(path.parent.parent.name, path.parent.name))
+        return sorted(found)
+
+    def service(self, service: ServiceRef) -> Service | None:
         """The service as it is wanted now, or None. Raises `DataError` when the file is damaged."""
-        path = self._path(problem)
+        path = self._path(service)
         if not path.exists():
             return None
         try:
@@ -72,8 +90,9 @@ class FileDeployer:
             ) from fault
 
     def _save(self, service: Service) -> None:
-        document = {**asdict(service), "since": self._now().isoformat(timespec="seconds")}
-        self._disk.replace(self._path(service.problem), json.dumps(document, indent=1) + "\n")
+        since = self._now().isoformat(timespec="seconds")
+        document = {**_SERVICE.dump_python(service, mode="json"), "since": since}
+        self._disk.replace(self._path(service.ref), json.dumps(document, indent=1) + "\n")
 
-    def _path(self, problem: str) -> Path:
-        return self._folder / f"{problem}.json"
+    def _path(self, service: ServiceRef) -> Path:
+        return self._folder / service.namespace / service.name / FILE

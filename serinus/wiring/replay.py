@@ -1,4 +1,4 @@
-"""`serinus replay`: the recording of a problem against a running service, then KPI rows, then the report.
+"""`serinus replay`: what was recorded of a problem against a running service of it, then KPI rows, then the report.
 
 Invariant: the replay's folder holds all it needs to go on after an interruption, and its result when it has ended.
 """
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, NotFound, UsageError
+from serinus.core.names import ServiceRef
 from serinus.evidence.plan import KpiPlan
 from serinus.files import DISK
 from serinus.replay.player import Player, Target
@@ -26,7 +27,7 @@ from serinus.replay.scrape import between, scrape
 from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reduce_now
 from serinus.wiring.project import Project
-from serinus.wiring.serving import service_of
+from serinus.wiring.services import service_of
 from serinus.wiring.shared import recordings
 from serinus.wiring.steps.data import recording_folder
 
@@ -38,7 +39,7 @@ FLUSH_SECONDS = 5.0
 class ReplayWish:
     """What to replay against what."""
 
-    problem: str
+    service: ServiceRef
     name: str
     visits: int
     passes: int
@@ -55,13 +56,14 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
     Raises `Conflict` for a name that was used, `NotFound` for one to resume that was not, `Unavailable` when predictor
     or collector stop answering: then the replay can be resumed.
     """
-    card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
-    recording = read_recording(recording_folder(project, wish.problem), wish.problem)
+    service = service_of(project, wish.service)
+    card = project.problem(service.problem).card
+    recording = read_recording(recording_folder(project, card.name), card.name)
     folder = project.home / REPLAYS / wish.name
-    plan = plan_of(folder, wish, resume, _recorded(project, wish.problem))
+    plan = plan_of(folder, wish, resume, _recorded(project, card.name))
     schedule = Schedule(recording, plan, KpiPlan.of(card).longest)
-    target = Target(wish.endpoint, wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate)
-    move_clock = feature_clock(project, wish.problem, wish.online).move_to
+    target = Target(wish.endpoint, wish.collector, service.ref.name, service.salt, wish.concurrency, wish.rate)
+    move_clock = feature_clock(project, card.name, wish.online).move_to
     progress = Progress(folder)
     before, began = scrape(wish.endpoint), time.perf_counter()
     try:
@@ -70,7 +72,7 @@ def replay(project: Project, wish: ReplayWish, *, resume: bool, on_sent: Callabl
         progress.close()
     seconds = time.perf_counter() - began
     found = between(before, scrape(wish.endpoint))
-    result = _result(project, card, schedule, wish.name, progress.sent())
+    result = _result(project, wish, card, schedule, progress.sent())
     result = result.model_copy(update={"seconds": seconds, "stages": found.stages, "missing": found.missing})
     DISK.replace(folder / RESULT, result.model_dump_json(indent=1) + "\n")
     return result
@@ -88,8 +90,8 @@ def plan_of(folder: Path, wish: ReplayWish, resume: bool, recorded: str) -> Plan
         raise NotFound(f"no replay {wish.name} to resume", hint="a replay's name is shown when it starts")
     if resume:
         known = Plan.model_validate_json(path.read_bytes())
-        if (known.problem, known.visits, known.passes) != (wish.problem, wish.visits, wish.passes):
-            told = f"{known.problem}, {known.visits} visits, {known.passes} passes"
+        if (known.service, known.visits, known.passes) != (wish.service, wish.visits, wish.passes):
+            told = f"{known.service.shown}, {known.visits} visits, {known.passes} passes"
             raise UsageError(f"replay {wish.name} was started as another one", cause=told)
         if known.recorded != recorded:
             raise Conflict(
@@ -102,31 +104,31 @@ def plan_of(folder: Path, wish: ReplayWish, resume: bool, recorded: str) -> Plan
 
 
 def new_plan(folder: Path, wish: ReplayWish, recorded: str = "") -> Plan:
-    """A plan whose passes no other replay of this home has used. Raises `Conflict` for a name that was used."""
+    """A plan whose passes no other replay of the service has used. Raises `Conflict` for a name that was used."""
     path = folder / PLAN
     if any(not one.name.startswith(".") for one in folder.glob("*")):
         raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
     plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]
-    used = [one.first_pass + one.passes for one in plans if one.problem == wish.problem]
+    used = [one.first_pass + one.passes for one in plans if one.service == wish.service]
     first = max(used, default=1)
-    plan = Plan(problem=wish.problem, visits=wish.visits, passes=wish.passes, first_pass=first, recorded=recorded)
+    plan = Plan(service=wish.service, visits=wish.visits, passes=wish.passes, first_pass=first, recorded=recorded)
     DISK.replace(path, plan.model_dump_json(indent=1) + "\n")
     return plan
 
 
-def _result(project: Project, card: Problem, schedule: Schedule, name: str, sent: list[Sent]) -> ReplayResult:
+def _result(project: Project, wish: ReplayWish, card: Problem, schedule: Schedule, sent: list[Sent]) -> ReplayResult:
     """Waits a few seconds for exposures that are not flushed yet; what is lost stays lost."""
     answered = sum(one.answered and not one.fault for one in sent)
     ids = pa.array(schedule.request_ids())
     deadline = time.monotonic() + FLUSH_SECONDS
     while True:
-        counters, rows = reduce_now(project, card, schedule.end)
+        counters, rows = reduce_now(project, wish.service, card, schedule.end)
         rows = {w: table.filter(pc.is_in(table["request_id"], value_set=ids)) for w, table in rows.items()}
         if all(len(table) >= answered for table in rows.values()) or time.monotonic() > deadline:
             break
         time.sleep(0.1)
     return ReplayResult(
-        name=name,
+        name=wish.name,
         visits=len(schedule.recording.requests),
         passes=len(schedule.passes),
         sent=len(sent),

@@ -1,6 +1,6 @@
 """`serinus model restore`: the bundle of a version that was deleted in the registry, registered again.
 
-Invariant: the bundle is that of the revision that the service knows, unchanged, and so are its failed warnings; the
+Invariant: the bundle is that of the revision that a service knows, unchanged, and so are its failed warnings; the
 number is a new one, for a registry gives none twice, and what serves keeps its own.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from serinus.core.bundles import content_of
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.names import ModelRef
 from serinus.core.ports import ModelVersion
 from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import bundle_store, registry
@@ -17,12 +18,13 @@ from serinus.wiring.warned import failed_warnings, remember
 
 
 def restore(project: Project, problem: str, version: str) -> ModelVersion:
-    """The version that it has become. Raises `NotFound` for a version that this service never knew, or whose bundle is
+    """The version that it has become. Raises `NotFound` for a version that no service here knew, or whose bundle is
     gone, and `Conflict` when the registry has it.
     """
-    revision = known_revision(project, problem, version)
+    revision = known_revision(project, ModelRef(problem, int(version))) if version.isdecimal() else None
     if revision is None:
-        raise NotFound(f"the service {problem} never had a version {version}", hint=f"`serinus model list {problem}`")
+        hint = f"`serinus model list {problem}`"
+        raise NotFound(f"the services of {problem} never had a version {version}", hint=hint)
     models = registry(project)
     content = content_of(revision.storage_uri)
     known = next((one for one in models.versions(problem) if content_of(one.storage_uri) == content), None)

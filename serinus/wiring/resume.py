@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.names import ServiceRef
 from serinus.core.run import RunRecord, StepRecord, changes
 from serinus.files import DISK
 from serinus.wiring.adapters import registry
@@ -26,13 +27,22 @@ _PARAMETER = "parameter "
 
 
 class RunFile(BaseModel):
-    """`run.json`: what a run was asked to do, and how often each of its steps was made anew."""
+    """`run.json`: what a run was asked to do, and how often each of its steps was made anew.
+
+    `service` is where it deploys; empty for the problem's usual one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     problem: str
     register_: str = Field(alias="register")
+    service: str = ""
     made_anew: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def ref(self) -> ServiceRef:
+        """Where it deploys."""
+        return ServiceRef.parse(self.service or self.problem)
 
     def kept(self, card: Problem) -> dict[str, str]:
         """The name under which a result of each step is kept for the next time this run is taken up."""
@@ -52,12 +62,12 @@ class Resumable:
     def _path(self) -> Path:
         return self.journal.folder / "run.json"
 
-    def begin(self, register: str) -> RunFile:
+    def begin(self, register: str, service: str = "") -> RunFile:
         """A new run. Raises `Conflict` for a name that was used."""
         run = self.journal.run
         if any(not one.name.startswith(".") for one in self.journal.folder.glob("*")):
             raise Conflict(f"there is a run {run} already", hint=f"take it up again with --resume {run}")
-        return self._save(RunFile(problem=self.problem.card.name, register=register))
+        return self._save(RunFile(problem=self.problem.card.name, register=register, service=service))
 
     def known(self) -> RunFile:
         """A run that began earlier. Raises `NotFound`, or `Conflict` when it is another problem's."""
@@ -73,17 +83,18 @@ class Resumable:
             )
         return found
 
-    def take_up(self, register: str) -> tuple[RunFile, dict[str, str]]:
+    def take_up(self, register: str, service: str = "") -> tuple[RunFile, dict[str, str]]:
         """The run file from now on, and the steps that are made anew, each with the reason.
 
-        `register` may be empty: what the run was asked before.
+        `register` and `service` may be empty: what the run was asked before.
         """
         before = self.known()
-        asked = register or before.register_
+        asked = before.model_copy(
+            update={"register_": register or before.register_, "service": service or before.service}
+        )
         anew = stale(self.project, self.problem, self.journal.read(), asked)
         counts = before.made_anew | {step: before.made_anew.get(step, 0) + 1 for step in anew}
-        after = RunFile(problem=before.problem, register=asked, made_anew=counts)
-        self._save(after)
+        after = self._save(asked.model_copy(update={"made_anew": counts}))
         for step in anew:
             self.journal.drop(step)
         return after, anew
@@ -93,10 +104,10 @@ class Resumable:
         return file
 
 
-def stale(project: Project, problem: LoadedProblem, run: RunRecord, register: str) -> dict[str, str]:
+def stale(project: Project, problem: LoadedProblem, run: RunRecord, asked: RunFile) -> dict[str, str]:
     """Finished steps whose results must not be used again, each with the reason, in the order of the pipeline."""
     finished = [one for one in run.steps if one.status == "ok" and kind(one.name) in USES]
-    now, damaged = _Now(project, problem, register), _damaged(finished)
+    now, damaged = _Now(project, problem, asked), _damaged(finished)
     found = now.stale(finished, damaged)
     # A run that ended needs no shared folder any more; one that goes on must own them.
     if any(one.name == _LAST for one in finished) and _LAST not in found:
@@ -110,7 +121,7 @@ class _Now:
 
     project: Project
     problem: LoadedProblem
-    register: str
+    asked: RunFile
 
     def stale(self, finished: list[StepRecord], lost: Mapping[str, str]) -> dict[str, str]:
         """`lost` are steps whose results are not there any more as they were made, each with the reason."""
@@ -126,8 +137,8 @@ class _Now:
         if not record.made_of:
             return "its record does not say what it was made of"
         said = {k.removeprefix(_PARAMETER): v for k, v in record.made_of.items() if k.startswith(_PARAMETER)}
-        if "register" in said:
-            said["register"] = self.register
+        asked = {"register": self.asked.register_, "service": str(self.asked.ref)}
+        said |= {name: value for name, value in asked.items() if name in said}
         now = made_of(self.project, self.problem, record.name, record.reads, said)
         if CHAMPION in record.made_of:
             champion = registry(self.project).aliased(self.problem.card.name, "champion")

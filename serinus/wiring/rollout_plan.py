@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from serinus.core.card import Kpi, Problem
 from serinus.core.errors import DataError, UsageError
+from serinus.core.names import ServiceRef
 from serinus.core.stats.judge import tests_of
 from serinus.core.stats.plan import Baseline, Planned, plan
 from serinus.core.words import Stage
@@ -23,6 +24,7 @@ from serinus.evidence.matching import column, is_in
 from serinus.evidence.plan import KpiPlan
 from serinus.wiring.evidence import reducer
 from serinus.wiring.project import Project
+from serinus.wiring.services import card_of
 
 DAY = 86_400.0
 
@@ -52,11 +54,11 @@ class RolloutPlan:
         return {one.step: round(one.units_p50) for one in found if one.units_p50 is not None}
 
 
-def expected_units(project: Project, problem: str) -> dict[Stage, dict[str, int]]:
+def expected_units(project: Project, service: ServiceRef) -> dict[Stage, dict[str, int]]:
     """Units that each goal takes in a stage in half of the runs when nothing changes; empty without a measurement."""
-    card = project.problem(problem).card
+    card = card_of(project, service)
     try:
-        found = plan_rollout(project, problem, {})
+        found = plan_rollout(project, service, {})
     except DataError:
         return {}
     goals = [kpi.name for kpi in card.requirements.kpis if kpi.role == "goal"]
@@ -64,32 +66,32 @@ def expected_units(project: Project, problem: str) -> dict[Stage, dict[str, int]
     return {stage: {name: count for name, count in one.items() if count} for stage, one in each.items()}
 
 
-def plan_rollout(project: Project, problem: str, effects: Mapping[str, float]) -> RolloutPlan:
+def plan_rollout(project: Project, service: ServiceRef, effects: Mapping[str, float]) -> RolloutPlan:
     """`effects`: the assumed true change of KPIs, relative. Raises `DataError` while nothing was measured, and
     `UsageError` for a KPI that the card does not have.
     """
-    card = project.problem(problem).card
+    card = card_of(project, service)
     unknown = sorted(set(effects) - {kpi.name for kpi in card.requirements.kpis})
     if unknown:
         known = ", ".join(kpi.name for kpi in card.requirements.kpis)
         raise UsageError(f"the card has no KPI {', '.join(unknown)}", hint=f"it has: {known}")
-    rows = reducer(project, card).rows()
-    revision = _most_asked(rows, problem)
+    rows = reducer(project, service, card).rows()
+    revision = _most_asked(rows, service.shown)
     rows = rows.filter(pa.array(is_in(rows["revision"], pa.array([revision]))))
     found = _baselines(card, rows)
     policy = card.operation.rollout
     tests = tests_of(
         card.requirements.kpis, policy, independent_outcomes=card.framing.outcomes == "independent_of_ranking"
     )
-    rng = np.random.default_rng(zlib.crc32(problem.encode()))
+    rng = np.random.default_rng(zlib.crc32(service.shown.encode()))
     return RolloutPlan(plan(tests, policy, found, effects, rng), revision, len(pc.unique(rows["request_id"])))
 
 
-def _most_asked(rows: pa.Table, problem: str) -> str:
+def _most_asked(rows: pa.Table, service: str) -> str:
     if not len(rows):
         raise DataError(
-            f"{problem} has not answered anything yet, so there is nothing to plan from",
-            hint=f"`serinus serve {problem}` and `serinus replay {problem}` give a first measurement",
+            f"{service} has not answered anything yet, so there is nothing to plan from",
+            hint=f"`serinus serve {service}` and `serinus replay {service}` give a first measurement",
         )
     counted = pc.value_counts(rows["revision"]).to_pylist()
     return str(max(counted, key=lambda one: (one["counts"], one["values"]))["values"])

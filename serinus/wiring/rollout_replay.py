@@ -30,8 +30,7 @@ from serinus.wiring.project import Project
 from serinus.wiring.replay import REPLAYS, ReplayWish, new_plan
 from serinus.wiring.replayed import ReplayedFiles
 from serinus.wiring.rollouts import Hosted
-from serinus.wiring.services import places
-from serinus.wiring.serving import service_of
+from serinus.wiring.services import places, service_of
 from serinus.wiring.steps.data import recording_folder
 
 # Predictors flush exposures every tenth of a second; twice that is safe when nothing is under way.
@@ -68,13 +67,14 @@ def replay_rollouts(
     With `name` it ends when that rollout has ended. Raises `Unavailable` when the arms do not come up, and what a
     `Player` raises when nobody answers or everything is refused.
     """
-    card, service = project.problem(wish.problem).card, service_of(project, wish.problem)
+    service = service_of(project, wish.service)
+    card = project.problem(service.problem).card
     played = Played(_started(host, watchers))
     folder = project.home / REPLAYS / wish.name
-    recording = read_recording(recording_folder(project, wish.problem), wish.problem)
+    recording = read_recording(recording_folder(project, card.name), card.name)
     schedule = Schedule(recording, new_plan(folder, wish), KpiPlan.of(card).longest)
-    reduce, counting = reducer(project, card).reduce, threading.Lock()
-    place = places(project, wish.problem)
+    reduce, counting = reducer(project, service.ref, card).reduce, threading.Lock()
+    place = places(project, service.ref)
     counted = ReplayedFiles(place.rollouts, len(schedule.recording.requests))
 
     def pause(as_of: datetime) -> bool:
@@ -94,11 +94,11 @@ def replay_rollouts(
                 counted.count(played.view.rollout.name, one.number)
         watchers.on_sent(one)
 
-    target = Target("", wish.collector, wish.problem, service.salt, wish.concurrency, wish.rate, place.route)
+    target = Target("", wish.collector, service.ref.name, service.salt, wish.concurrency, wish.rate, place.route)
     progress = Progress(folder)
     began = time.perf_counter()
     try:
-        clock = feature_clock(project, wish.problem, wish.online).move_to
+        clock = feature_clock(project, card.name, wish.online).move_to
         Player(schedule, target, progress, clock, sent, Pauses(every, pause)).play()
     finally:
         progress.close()

@@ -8,26 +8,38 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from serinus.core.errors import NotFound
+from serinus.core.errors import NotFound, UsageError
+from serinus.core.names import ServiceRef
 from serinus.rollout.service import Wanted
 from serinus.wiring.adapters import bundle_store, deployer
 from serinus.wiring.project import Project
-from serinus.wiring.services import wanted
-from serinus.wiring.serving import service_of, version_of
+from serinus.wiring.services import require_free, service_of, wanted
+from serinus.wiring.serving import version_of
 
 
-def want(project: Project, problem: str, version: str, predictor: str) -> Wanted:
-    """What is wanted from now on. Raises `NotFound` for an unknown version or entry point, `UsageError` for a version
-    whose bundle is in a store that this profile does not have.
+def want(project: Project, service: ServiceRef, version: str, predictor: str, problem: str = "") -> Wanted:
+    """What is wanted from now on. With a problem the service is made when there is none.
+
+    Raises `NotFound` for an unknown service, version or entry point, `UsageError` for a new service without a version
+    and for a version whose bundle is in a store that this profile does not have, and `Conflict` for a service that is
+    another problem's.
     """
-    service = service_of(project, problem)
-    number, uri = service.version, service.storage_uri
-    if version and version != str(number):
-        found, uri = version_of(project, problem, version)
-        number = int(found)
+    deployed = deployer(project)
+    known = None if problem and deployed.service(service) is None else service_of(project, service)
+    if problem:
+        require_free(project, service, problem)
+    if known is not None and version in ("", str(known.version)):
+        model, uri = known.model, known.storage_uri
+    elif version:
+        model, uri = version_of(project, known.problem if known else problem, version)
+    else:
+        raise UsageError(
+            f"{service.shown} is a new service, and no version of {problem} was named",
+            hint=f"--version N, or an alias as challenger; `serinus model list {problem}` shows them",
+        )
     bundle_store(project).address(uri)  # a store that is not known here is told now, not by the arm
-    deployer(project).want(problem, number, uri, template(project.root, predictor))
-    return wanted(project, problem)
+    deployed.want(service, model, uri, template(project.root, predictor))
+    return wanted(project, service)
 
 
 def template(root: Path, predictor: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import serinus
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, SerinusError, Unavailable, UsageError
+from serinus.core.names import ServiceRef
 from serinus.core.ports import BundleStore, Service
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.evidence.plan import KpiPlan
@@ -31,8 +32,8 @@ from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, accessible
-from serinus.wiring.services import FirstRevision, places, rollouts, wanted
-from serinus.wiring.serving import events_folder, predictor_command, service_of
+from serinus.wiring.services import FirstRevision, events_folder, places, rollouts, service_of, wanted
+from serinus.wiring.serving import predictor_command
 from serinus.wiring.settings import ServeSettings
 
 SEED_BITS = 48
@@ -67,12 +68,13 @@ class Hosted:
 
 
 @contextmanager
-def hosted(project: Project, problem: str, hosting: Hosting) -> Iterator[Hosted]:
+def hosted(project: Project, service: ServiceRef, hosting: Hosting) -> Iterator[Hosted]:
     """The controller of a service, its arms stopped at the end. Raises `Conflict` while another one runs."""
-    place = places(project, problem)
-    taken = Conflict(f"another process runs the rollouts of {problem}", hint="stop that one first")
+    service_of(project, service)
+    place = places(project, service)
+    taken = Conflict(f"another process runs the rollouts of {service.shown}", hint="stop that one first")
     with held(place.folder / ".lock", taken):
-        made = _host(project, problem, hosting)
+        made = _host(project, service, hosting)
         try:
             yield made
             made.registry.settle(SETTLE_SECONDS)
@@ -90,25 +92,25 @@ def tick(host: Hosted, reduce: Callable[[float], object], now: Now) -> ServiceVi
         return fault
 
 
-def _host(project: Project, problem: str, hosting: Hosting) -> Hosted:
-    service, card = service_of(project, problem), project.problem(problem).card
-    place = places(project, problem)
+def _host(project: Project, ref: ServiceRef, hosting: Hosting) -> Hosted:
+    service = service_of(project, ref)
+    card, place = project.problem(service.problem).card, places(project, ref)
     launch = _launch(project, card, service, hosting)
-    arms = LocalArms(place.arms, problem, launch, now=hosting.now, made_of=_code())
+    arms = LocalArms(place.arms, ref.name, launch, now=hosting.now, made_of=_code())
     # A replay waits until nothing is under way before the route changes; live callers may be a moment late.
     settle = 0.0 if hosting.event_time else 2.0
     ports = Ports(
         arms=arms,
         splitter=LocalSplitter(place.route, service.salt, arms.endpoint),
         evidence=KpiEvidence(
-            reducer(project, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
+            reducer(project, ref, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
         ),
-        store=rollouts(project, problem),
+        store=rollouts(project, ref),
     )
     sync = RegistrySync(registry(project), _teller(place.registry), hosting.now)
     make = _maker(card, hosting)
     controller = ServiceController(
-        ports, FirstRevision(place.first), sync, lambda: wanted(project, problem), make, hosting.now
+        ports, FirstRevision(place.first), sync, lambda: wanted(project, ref), make, hosting.now
     )
     return Hosted(controller, arms, ports, sync)
 
@@ -163,13 +165,13 @@ def _launch(
 
     def launch(revision: Revision, port: int) -> Sequence[str]:
         settings = ServeSettings(
-            service=card.name,
+            service=service.ref,
             salt=service.salt,
-            version=str(revision.model.version),
+            version=revision.model.version,
             revision=revision.name,
             storage_uri=_address(bundles, revision.storage_uri),
             online=online,
-            events=str(events_folder(project, card.name)),
+            events=str(events_folder(project, service.ref)),
             http_port=port,
             grpc_port=0,
             accept_event_time=hosting.event_time,

@@ -17,7 +17,6 @@ import psutil
 from pydantic import ValidationError
 
 from serinus.core.errors import BundleError, SerinusError
-from serinus.core.names import ServiceRef
 from serinus.evidence.logs import sink_of
 from serinus.features.online import OnlineReader
 from serinus.features.service import ServiceInfo
@@ -67,10 +66,9 @@ def _serve(
     bundle = read_bundle(bundle_at(settings.storage_uri))
     sequence = SequenceFile(settings.writers_folder, settings.revision)
     metrics = ServingMetrics()
-    service = ServiceRef.parse(settings.service)
-    log = sink_of(settings.events, service, sequence.writer)
+    log = sink_of(settings.events, settings.service, sequence.writer)
     writer = ExposureWriter(log, sequence, metrics, report=_not_written())
-    identity = Identity(service, settings.salt, settings.version, settings.revision)
+    identity = Identity(settings.service, settings.salt, str(settings.version), settings.revision)
     reader = online_reader(settings.online, bundle)
     plane = DataPlane(
         identity,

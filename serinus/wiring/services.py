@@ -1,6 +1,7 @@
-"""What is remembered of a service on this machine: what is wanted, what serves, and every revision it ever had.
+"""What is remembered of the services on this machine: what is wanted, what serves, and every revision it ever had.
 
 Invariant: only reads files below the home; no server and no registry is asked, so what serves is known without them.
+What is of one service is below a folder of its own, so services never meet.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from serinus.core.errors import NotFound
+from serinus.core.card import Problem
+from serinus.core.errors import Conflict, NotFound
 from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.core.rollout.spec import Revision
 from serinus.files import DISK
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
 from serinus.rollout.service import Wanted, stable_revision
-from serinus.wiring.adapters import deployer
+from serinus.wiring.adapters import deployer, is_usual
 from serinus.wiring.project import Project
 
 
@@ -67,50 +70,95 @@ class FirstRevision:
         DISK.replace(self.path, revision.model_dump_json(indent=1) + "\n")
 
 
-def places(project: Project, problem: str) -> Places:
-    """Of a problem's service."""
-    return Places(project.home / "services" / problem)
+def places(project: Project, service: ServiceRef) -> Places:
+    """Of a service, whether there is one yet or not."""
+    return Places(project.home / "services" / service.namespace / service.name)
 
 
-def rollouts(project: Project, problem: str) -> LocalRollouts:
-    """The rollouts of a problem's service."""
-    return LocalRollouts(places(project, problem).rollouts)
+def events_folder(project: Project, service: ServiceRef) -> Path:
+    """The event log of a service."""
+    return project.home / "events" / service.namespace / service.name
 
 
-def wanted(project: Project, problem: str) -> Wanted:
-    """What the service file asks for. Raises `NotFound` when nothing was deployed."""
-    found = deployer(project).service(problem)
-    if found is None:
-        raise NotFound(f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` deploys")
-    asked = revision(problem, found.version, found.storage_uri, found.template)
-    return Wanted(asked, revision(problem, found.first_version, found.first_uri, ""), found.retry)
+def service_of(project: Project, service: ServiceRef) -> Service:
+    """The service as it is wanted. Raises `NotFound`, saying how it comes to be, when there is none."""
+    found = deployer(project).service(service)
+    if found is not None:
+        return found
+    if is_usual(project, service):
+        name = project.problem(service.name).card.name
+        raise NotFound(f"nothing is deployed for {name} yet", hint=f"`serinus pipeline run {name}` trains and deploys")
+    known = ", ".join(one.shown for one in deployer(project).known()) or "none yet"
+    raise NotFound(
+        f"no service {service.shown}",
+        cause=f"services here: {known}; problems: {', '.join(project.problem_names()) or 'none'}",
+        hint=f"`serinus rollout start {service.shown} --problem P --version N` makes it, to serve that version",
+    )
 
 
-def in_service(project: Project, problem: str) -> Revision | None:
+def services_of(project: Project, problem: str) -> list[Service]:
+    """All services of a problem, in order of their names."""
+    deployed = deployer(project)
+    found = [one for one in map(deployed.service, deployed.known()) if one is not None]
+    return [one for one in found if one.problem == problem]
+
+
+def require_free(project: Project, service: ServiceRef, problem: str) -> None:
+    """Raises `Conflict` when the service is another problem's, or has the name of another problem's usual one."""
+    project.problem(problem)
+    found = deployer(project).service(service)
+    usual = service.name if is_usual(project, service) else problem
+    owner = found.problem if found else usual
+    if owner != problem:
+        raise Conflict(
+            f"service {service.shown} is {'one' if found else 'the usual one'} of {owner}, not of {problem}",
+            hint="a service keeps its problem; give this one another name",
+        )
+
+
+def card_of(project: Project, service: ServiceRef) -> Problem:
+    """The card of a service's problem. Raises what `service_of` does."""
+    return project.problem(service_of(project, service).problem).card
+
+
+def rollouts(project: Project, service: ServiceRef) -> LocalRollouts:
+    """The rollouts of a service."""
+    return LocalRollouts(places(project, service).rollouts)
+
+
+def wanted(project: Project, service: ServiceRef) -> Wanted:
+    """What the service file asks for. Raises what `service_of` does."""
+    found = service_of(project, service)
+    asked = revision(service, found.model, found.storage_uri, found.template)
+    return Wanted(asked, revision(service, found.first_model, found.first_uri), found.retry)
+
+
+def in_service(project: Project, service: ServiceRef) -> Revision | None:
     """The revision that has the traffic; None before the first."""
-    first = FirstRevision(places(project, problem).first)
-    return stable_revision(rollouts(project, problem), first)
+    first = FirstRevision(places(project, service).first)
+    return stable_revision(rollouts(project, service), first)
 
 
-def known_revision(project: Project, problem: str, version: str) -> Revision | None:
-    """Of a version that this service was ever to serve, newest first: its bundle is known without the registry."""
-    store = rollouts(project, problem)
+def known_revision(project: Project, model: ModelRef) -> Revision | None:
+    """Of a version that a service was ever to serve, newest first: its bundle is known without the registry."""
+    found = [one for service in services_of(project, model.name) for one in _revisions(project, service.ref)]
+    return next((one for one in found if one.model == model), None)
+
+
+def _revisions(project: Project, service: ServiceRef) -> list[Revision]:
+    """All that a service ever had, newest first."""
+    store, asked = rollouts(project, service), wanted(project, service)
     specs = [store.spec(name) for name in reversed(store.names())]
-    found = [one for spec in specs for one in (spec.candidate, spec.stable)]
-    if deployer(project).service(problem) is not None:
-        asked = wanted(project, problem)
-        found += [asked.revision, asked.first]
-    return next((one for one in found if str(one.model.version) == version), None)
+    return [*(one for spec in specs for one in (spec.candidate, spec.stable)), asked.revision, asked.first]
 
 
-def synced(project: Project, problem: str) -> Synced | None:
+def synced(project: Project, service: ServiceRef) -> Synced | None:
     """What the controller last found in the registry; None before it looked."""
-    path = places(project, problem).registry
+    path = places(project, service).registry
     return Synced.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def revision(problem: str, version: int, uri: str, template: str) -> Revision:
-    """A version of a problem's model as it is served; `template` is an entry point with its hash, or nothing."""
-    service, name = ServiceRef.parse(problem), revision_name(problem, version, uri, template)
-    model = ModelRef(problem, version)
+def revision(service: ServiceRef, model: ModelRef, uri: str, template: str = "") -> Revision:
+    """A version as a service serves it; `template` is an entry point with its hash, or nothing."""
+    name = revision_name(service.name, model.version, uri, template)
     return Revision(name=name, service=service, model=model, storage_uri=uri, template=template)

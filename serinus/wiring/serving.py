@@ -1,4 +1,4 @@
-"""From a problem's name to the settings of its predictor: which version, which bundle, which stores.
+"""From a service to the settings of its predictor: which version, which bundle, which stores.
 
 Invariant: the salt is the service's own; a folder or an older version is served with it as well, so a unit keeps its
 bucket whatever is served.
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from serinus.core.card import Problem
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.features.keys import IdKinds
 from serinus.model.bundle import content_hash, read_manifest
-from serinus.wiring.adapters import bundle_store, deployer, online_address, registry
+from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.project import Project
-from serinus.wiring.services import in_service, known_revision, rollouts, wanted
+from serinus.wiring.services import card_of, events_folder, in_service, known_revision, rollouts, service_of, wanted
 from serinus.wiring.settings import CollectSettings, ServeSettings
 
 
@@ -26,7 +27,7 @@ from serinus.wiring.settings import CollectSettings, ServeSettings
 class Wish:
     """What a user asks to be served: nothing (what is in service), a version or alias, or a bundle's folder."""
 
-    problem: str
+    service: ServiceRef
     version: str = ""
     bundle: str = ""
     online: str = ""
@@ -35,9 +36,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is to be served: version, bundle, the entry point where that is not the usual one, and why."""
+    """What is to be served: version, bundle, the entry point where that is not the usual one, and why.
 
-    version: str
+    A bundle's folder has no version, but is called `local-<hash6>` by its content.
+    """
+
+    version: int | str
     storage_uri: str
     template: str = ""
     why: str = ""
@@ -45,7 +49,7 @@ class Choice:
 
 def choose(project: Project, wish: Wish) -> Choice:
     """Raises `NotFound` when nothing is deployed yet, `UsageError` when the bundle is another problem's."""
-    return _asked(project, wish, service_of(project, wish.problem))
+    return _asked(project, wish, service_of(project, wish.service))
 
 
 def serve_settings(project: Project, wish: Wish, *, host: str, http_port: int, grpc_port: int) -> ServeSettings:
@@ -57,15 +61,16 @@ def settings_of(
     project: Project, wish: Wish, choice: Choice, *, host: str, http_port: int, grpc_port: int
 ) -> ServeSettings:
     """The predictor's settings for what was chosen."""
-    service, card = service_of(project, wish.problem), project.problem(wish.problem).card
+    service = service_of(project, wish.service)
+    card = project.problem(service.problem).card
     return ServeSettings(
-        service=wish.problem,
+        service=service.ref,
         salt=service.salt,
         version=choice.version,
-        revision=revision_name(wish.problem, choice.version, choice.storage_uri, choice.template),
+        revision=revision_name(service.ref.name, choice.version, choice.storage_uri, choice.template),
         storage_uri=bundle_store(project).address(choice.storage_uri),
-        online=wish.online or online_address(project, wish.problem),
-        events=str(events_folder(project, wish.problem)),
+        online=wish.online or online_address(project, service.problem),
+        events=str(events_folder(project, service.ref)),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
@@ -84,19 +89,19 @@ def predictor_command(root: Path, template: str, settings: ServeSettings) -> lis
 
 
 def collect_settings(
-    project: Project, problem: str, *, host: str, port: int, accept_event_time: bool
+    project: Project, service: ServiceRef, *, host: str, port: int, accept_event_time: bool
 ) -> CollectSettings:
-    """The collector of a problem's service. Raises `NotFound` when nothing is deployed yet."""
-    label, *others = outcome_names(project.problem(problem).card)
+    """The collector of a service. Raises `NotFound` when there is none."""
+    label, *others = outcome_names(card_of(project, service))
     return CollectSettings(
-        service=problem,
-        folder=str(events_folder(project, problem)),
+        service=service,
+        folder=str(events_folder(project, service)),
         label=label,
         outcomes=tuple(others),
         host=host,
         port=port,
         accept_event_time=accept_event_time,
-        kinds=id_kinds(project, problem),
+        kinds=id_kinds(project, service),
     )
 
 
@@ -106,20 +111,9 @@ def outcome_names(card: Problem) -> tuple[str, ...]:
     return (label, *sorted({kpi.outcome for kpi in card.requirements.kpis if kpi.outcome} - {label}))
 
 
-def service_of(project: Project, problem: str) -> Service:
-    """The problem's service. Raises `NotFound` when none was ever deployed."""
-    project.problem(problem)
-    found = deployer(project).service(problem)
-    if found is None:
-        raise NotFound(
-            f"nothing is deployed for {problem} yet", hint=f"`serinus pipeline run {problem}` trains and deploys"
-        )
-    return found
-
-
-def id_kinds(project: Project, problem: str) -> IdKinds:
+def id_kinds(project: Project, service: ServiceRef) -> IdKinds:
     """The key types of the version that is wanted; text where its bundle cannot be read here."""
-    uri, framing = service_of(project, problem).storage_uri, project.problem(problem).card.framing
+    uri, framing = service_of(project, service).storage_uri, card_of(project, service).framing
     try:
         definitions = read_manifest(bundle_store(project).get(uri)).features.definitions
     except SerinusError:
@@ -127,50 +121,46 @@ def id_kinds(project: Project, problem: str) -> IdKinds:
     return IdKinds.of(definitions, framing.entity, framing.unit, framing.item)
 
 
-def events_folder(project: Project, problem: str) -> Path:
-    """The event log of a problem's service."""
-    return project.home / "events" / problem
+def version_of(project: Project, problem: str, which: str) -> tuple[ModelRef, str]:
+    """The version of a number or alias, and its storage URI.
 
-
-def version_of(project: Project, problem: str, which: str) -> tuple[str, str]:
-    """Number and storage URI of a number or alias.
-
-    A version that the service had before is known without the registry: it may be away, and people delete there.
+    A version that a service had before is known without the registry: it may be away, and people delete there.
     Raises `NotFound`, and `Unavailable` for what only the registry knows.
     """
     try:
         found = registry(project).version(problem, which)
     except (NotFound, Unavailable):
-        known = known_revision(project, problem, which)
+        known = known_revision(project, ModelRef(problem, int(which))) if which.isdecimal() else None
         if known is None:
             raise
-        return str(known.model.version), known.storage_uri
-    return str(found.version), bundle_store(project).named(found.storage_uri)
+        return known.model, known.storage_uri
+    return ModelRef(problem, found.version), bundle_store(project).named(found.storage_uri)
 
 
 def _asked(project: Project, wish: Wish, service: Service) -> Choice:
     if wish.bundle:
         folder = Path(wish.bundle).resolve()
         problem = read_manifest(folder).problem
-        if problem != wish.problem:
-            raise UsageError(f"the bundle in {folder} is of problem {problem}, not {wish.problem}")
+        if problem != service.problem:
+            raise UsageError(f"the bundle in {folder} is of problem {problem}, not {service.problem}")
         return Choice(f"local-{content_hash(folder)[:6]}", str(folder), why="as asked")
     if wish.version:
-        same = wish.version == str(service.version)
-        number, uri = (wish.version, service.storage_uri) if same else version_of(project, wish.problem, wish.version)
-        return Choice(number, uri, why="as asked")
-    return _default(project, wish.problem, service)
+        if wish.version == str(service.version):
+            return Choice(service.version, service.storage_uri, why="as asked")
+        model, uri = version_of(project, service.problem, wish.version)
+        return Choice(model.version, uri, why="as asked")
+    return _default(project, service)
 
 
-def _default(project: Project, problem: str, service: Service) -> Choice:
+def _default(project: Project, service: Service) -> Choice:
     """What is in service: a version that a rollout has refused is still wanted, and must not serve."""
-    serves = in_service(project, problem)
+    serves = in_service(project, service.ref)
     if serves is None:
-        return Choice(str(service.version), service.storage_uri, service.template, "wanted, and nothing serves yet")
-    asked = wanted(project, problem)
+        return Choice(service.version, service.storage_uri, service.template, "wanted, and nothing serves yet")
+    asked = wanted(project, service.ref)
     if asked.revision == serves:
-        return Choice(str(serves.model.version), serves.storage_uri, serves.template, "in service")
-    store = rollouts(project, problem)
+        return Choice(serves.model.version, serves.storage_uri, serves.template, "in service")
+    store = rollouts(project, service.ref)
     phase = store.state(asked.rollout).phase if asked.rollout in store.names() else "not rolled out yet"
     why = f"in service; version {asked.revision.model.version} is wanted: {phase}"
-    return Choice(str(serves.model.version), serves.storage_uri, serves.template, why)
+    return Choice(serves.model.version, serves.storage_uri, serves.template, why)

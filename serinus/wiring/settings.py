@@ -11,19 +11,21 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serinus.core.addresses import path_of
+from serinus.core.names import ServiceRef
 from serinus.evidence.logs import in_folder
 from serinus.features.keys import IdKinds
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+Version = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^local-[0-9a-f]{6}$")]
 
 
 class ServeSettings(BaseModel):
-    """What one predictor serves and where. `storage_uri` is the address of a bundle, not relative to a named store.
+    """What one predictor serves and where: `version` counts from 1, or is `local-<hash6>` for a bundle's folder.
 
-    `online` is the path of Feast's SQLite store, or an address of Redis.
-
-    `events` is the folder of the event log, or the redis:// address of one that a collector drains. `writers` is where
-    the count of exposures outlives a kill: `writers/` of that folder, to be named when there is none.
+    `storage_uri` is the address of a bundle, not relative to a named store.
+    `online` is the path of Feast's SQLite store, or an address of Redis; which problem's features it looks up there
+    says the bundle. `events` is the folder of the event log, or the redis:// address of one that a collector drains.
+    `writers` is where the count of exposures outlives a kill: `writers/` of that folder, named when there is none.
     `covariates`: the card's, logged with every exposure. `inputs_share`: the card's, of the requests, whose inputs are
     logged. `unit`: the card's, whose ids name who is assigned; the
     entity's when left out.
@@ -31,9 +33,9 @@ class ServeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str
+    service: ServiceRef
     salt: str
-    version: str
+    version: Version
     revision: str
     storage_uri: str
     online: str
@@ -76,7 +78,7 @@ class CollectSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str
+    service: ServiceRef
     folder: str
     label: str = ""
     outcomes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from serinus.core.errors import NotFound, SerinusError, UsageError
 from serinus.core.events import BESIDE, Stream
+from serinus.core.names import ServiceRef
 from serinus.evidence.log import EventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.features.keys import TEXT, fault_of
@@ -21,19 +22,20 @@ from serinus.model.bundle import read_manifest
 from serinus.wiring.adapters import bundle_store, registry
 from serinus.wiring.evidence import event_log, reducer
 from serinus.wiring.project import Project
+from serinus.wiring.services import card_of
 from serinus.wiring.serving import version_of
 
 MOST_ITEMS_SHOWN = 10
 
 
-def trace_request(project: Project, problem: str, request_id: str) -> dict[str, Any]:
+def trace_request(project: Project, service: ServiceRef, request_id: str) -> dict[str, Any]:
     """Sections by name, each a mapping of facts or a list of them.
 
     Raises `NotFound` for an unknown request, `UsageError` for what can be no request id.
     """
     if fault_of(TEXT, request_id):
         raise UsageError(f"{request_id!r} is no request id", cause=fault_of(TEXT, request_id))
-    card, log = project.problem(problem).card, event_log(project, problem)
+    card, log = card_of(project, service), event_log(project, service)
     exposures = _rows(log, Stream.EXPOSURES, request_id)
     if not exposures:
         raise NotFound(
@@ -45,14 +47,17 @@ def trace_request(project: Project, problem: str, request_id: str) -> dict[str, 
         "decision": [_decision(row) for row in beside[Stream.DECISIONS].values()],
     }
     versions = {row["id"]: row["version"] for row in exposures}
-    fed = [(row, _input_names(project, problem, versions[row["id"]])) for row in beside[Stream.INPUTS].values()]
-    found["inputs"] = [_fed(row, names) for row, names in fed if row["id"] in versions]
+    found["inputs"] = [
+        _fed(row, _input_names(project, card.name, versions[key]))
+        for key, row in beside[Stream.INPUTS].items()
+        if key in versions
+    ]
     outcomes = _rows(log, Stream.OUTCOMES, request_id)
     found["outcomes"] = [
         {"name": o["name"], "item": o["item"], "value": o["value"], "at": _time(o["as_of"])} for o in outcomes
     ]
-    found["kpis"] = _kpis(project, card, request_id, KpiPlan.of(card))
-    found["model"] = [_model(project, problem, version) for version in dict.fromkeys(versions.values())]
+    found["kpis"] = _kpis(reducer(project, service, card).rows(), request_id, KpiPlan.of(card))
+    found["model"] = [_model(project, card.name, version) for version in dict.fromkeys(versions.values())]
     return found
 
 
@@ -104,8 +109,7 @@ def _input_names(project: Project, problem: str, version: str) -> tuple[str, ...
         return ()
 
 
-def _kpis(project: Project, card: Any, request_id: str, plan: KpiPlan) -> dict[str, Any]:  # noqa: ANN401
-    table = reducer(project, card).rows()
+def _kpis(table: pa.Table, request_id: str, plan: KpiPlan) -> dict[str, Any]:
     rows = table.filter(pc.equal(table["request_id"], request_id)).to_pylist()
     return {
         f"{name} ({row['revision']})": row[name] for row in rows for name in plan.columns() if row[name] is not None

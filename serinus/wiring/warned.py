@@ -14,14 +14,14 @@ from serinus.wiring.project import Project
 
 def remember(project: Project, version: ModelVersion) -> None:
     """Keeps the warnings of a version that was just registered; none is kept as well."""
-    DISK.replace(_path(project, version.model, str(version.version)), version.warnings + "\n")
+    DISK.replace(_path(project, version.model, version.version), version.warnings + "\n")
 
 
-def failed_warnings(project: Project, problem: str, version: str) -> str:
-    """As a person reads them; empty when all held, or when the version was registered from another home."""
+def failed_warnings(project: Project, problem: str, version: int | str) -> str:
+    """As a person reads them; empty when all held, or when it was registered from another home or never."""
     path = _path(project, problem, version)
-    return path.read_text(encoding="utf-8").strip() if version.isdecimal() and path.is_file() else ""
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
-def _path(project: Project, problem: str, version: str) -> Path:
+def _path(project: Project, problem: str, version: int | str) -> Path:
     return project.home / "versions" / problem / f"{version}.warnings"

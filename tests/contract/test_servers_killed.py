@@ -22,10 +22,13 @@ from toy import SERVICE, bundle
 
 from serinus.client import Client, Unreachable, bucket_of
 from serinus.core.events import Stream
+from serinus.core.names import ServiceRef
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import write_bundle
 from serinus.wiring.settings import CollectSettings, ServeSettings
 from tests.servers import free_port, redis_server, wait_for_port
+
+TOY = ServiceRef("default", "toy")
 
 pytestmark = pytest.mark.slow
 # As in the predictor's image, which leaves it out.
@@ -77,7 +80,7 @@ def _outcome(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
 def test_every_outcome_that_was_accepted_is_on_disk(tmp_path: Path, kill: signal.Signals) -> None:
     port = free_port()
-    with process(_collect(CollectSettings(service="toy", folder=str(tmp_path), port=port)), port) as collector:
+    with process(_collect(CollectSettings(service=TOY, folder=str(tmp_path), port=port)), port) as collector:
         clients = [Client(f"http://127.0.0.1:{port}", tries=1) for _ in range(3)]
         loads = [
             Load(lambda n, c=client: c.send_outcomes([_outcome(n)]), i * 10_000) for i, client in enumerate(clients)
@@ -110,7 +113,7 @@ def settings(tmp_path: Path) -> ServeSettings:
     write_bundle(tmp_path / "bundle", made.manifest, made.scorer)
     _empty_store(tmp_path / "online.db")
     return ServeSettings(
-        service="toy", salt="ab", version="1", revision="toy-v1-abcdef", storage_uri=str(tmp_path / "bundle"),
+        service=TOY, salt="ab", version=1, revision="toy-v1-abcdef", storage_uri=str(tmp_path / "bundle"),
         online=str(tmp_path / "online.db"), events=str(tmp_path / "events"),
         http_port=free_port(), grpc_port=free_port(),
     )  # fmt: skip
@@ -189,9 +192,7 @@ def test_events_come_through_redis_whoever_of_the_three_is_killed(settings: Serv
     with redis_server(tmp_path, durable=True) as redis_up:
         through = {"events": redis_up.address, "writers": str(tmp_path / "writers")}
         wanted = ServeSettings(**(settings.model_dump() | through))
-        collect = _collect(
-            CollectSettings(service="toy", folder=settings.events, events=redis_up.address, port=outcomes)
-        )
+        collect = _collect(CollectSettings(service=TOY, folder=settings.events, events=redis_up.address, port=outcomes))
         serve = ["-c", WITHOUT_PYARROW, wanted.model_dump_json()]
         loads = _loads(wanted, most=100_000)
         with process(serve, wanted.http_port) as predictor:

@@ -13,11 +13,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.evidence import Readiness
 from serinus.rollout.local_arms import LocalArms
 from serinus.wiring.settings import CollectSettings, ServeSettings
 from tests.servers import free_port
 from tests.unit.rollout.fakes import ONE
+
+TOY = ServiceRef("default", "toy")
 
 pytestmark = pytest.mark.slow
 STUB = Path(__file__).with_name("stub_arm.py")
@@ -46,7 +49,7 @@ def shared_listener() -> Iterator[int]:
 def predictor(folder: Path, **changes: object) -> subprocess.CompletedProcess[str]:
     """One of a bundle that does not exist: a port is looked at before."""
     settings = ServeSettings(
-        service="toy", salt="ab", version="1", revision="toy-v1-abcdef", storage_uri=str(folder / "none"),
+        service=TOY, salt="ab", version=1, revision="toy-v1-abcdef", storage_uri=str(folder / "none"),
         online=str(folder / "none.db"), events=str(folder / "events"),
         **{"http_port": free_port(), "grpc_port": 0} | changes,
     )  # fmt: skip
@@ -54,7 +57,7 @@ def predictor(folder: Path, **changes: object) -> subprocess.CompletedProcess[st
 
 
 def collector(folder: Path, **changes: object) -> subprocess.CompletedProcess[str]:
-    settings = CollectSettings(service="toy", folder=str(folder / "events"), **changes)  # type: ignore[arg-type]
+    settings = CollectSettings(service=TOY, folder=str(folder / "events"), **changes)  # type: ignore[arg-type]
     return ended("serinus.wiring.collect", settings.model_dump_json())
 
 

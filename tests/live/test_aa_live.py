@@ -67,12 +67,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def test_a_version_is_not_rolled_back_against_itself(project: Project, tmp_path: Path) -> None:
     with (
         collecting("retail", tmp_path) as collector,
-        hosted(project, "retail", Hosting(event_time=True, new_seed=lambda: SEED)) as host,
+        hosted(project, ServiceRef.parse("retail"), Hosting(event_time=True, new_seed=lambda: SEED)) as host,
     ):
         while host.controller.stable() is None:
             host.controller.tick()
         name = want(project, "retail", "", SAME).rollout
-        wish = ReplayWish("retail", "aa", VISITS, PASSES, "", collector)
+        wish = ReplayWish(ServiceRef.parse("retail"), "aa", VISITS, PASSES, "", collector)
         played = replay_rollouts(project, wish, host, Watchers(), every=50, name=name)
         state = host.ports.store.state(name)
     assert played.failed == 0

@@ -81,7 +81,7 @@ def _all_steps(work: Path) -> None:
     models.judge_candidates(*both, "chosen", folders, work / "evaluation", work / "gates")
     version = release.register(*both, "chosen", folders, work / "evaluation", work / "gates")
     release.materialize(*both, version)
-    release.deploy(*both, version)
+    release.deploy(*both, version, "renewal")
 
 
 def test_no_step_reads_a_field_of_the_card_that_it_does_not_name(

@@ -10,6 +10,7 @@ from typing import Any
 
 from serinus.core.endings import ended
 from serinus.core.errors import SerinusError
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, warnings
@@ -19,6 +20,7 @@ from serinus.model.bundle import read_manifest
 from serinus.training.results import Evaluation
 from serinus.wiring.adapters import bundle_store, deployer, feature_clock, registry, tracker
 from serinus.wiring.project import Project, open_project
+from serinus.wiring.services import require_free
 from serinus.wiring.shared import feature_sources
 from serinus.wiring.step import StepContext, step
 from serinus.wiring.steps.data import LINEAGE, read_json
@@ -65,22 +67,23 @@ def materialize_as_of(project: Project, problem: str, as_of: datetime, online: s
     return {"as_of": as_of.isoformat(), "views": views}
 
 
-def deploy(problem: str, job: str, version: int) -> None:
-    """Says that the version is wanted in service."""
+def deploy(problem: str, job: str, version: int, service: str) -> None:
+    """Says that the version is wanted in a service of the problem, which is made when there is none."""
     with (
-        step("deploy", problem, job, parameters={"version": str(version)}) as context,
+        step("deploy", problem, job, parameters={"version": str(version), "service": service}) as context,
         # What was loaded for it must still be there: another run may have loaded its own since.
         feature_sources(context.project.home, problem).reading(context.run),
     ):
-        versions, service = registry(context.project), deployer(context.project)
+        ref, versions, deployed = ServiceRef.parse(service), registry(context.project), deployer(context.project)
+        require_free(context.project, ref, problem)
         found = versions.version(problem, str(version))
-        if service.service(problem) is None:
+        if deployed.service(ref) is None:
             # The first of those registered together serves at once; the last one is rolled out against it.
             together = [one for one in versions.versions(problem) if one.run_id == found.run_id]
             first = min(together, key=lambda one: one.version)
-            service.want(problem, first.version, first.storage_uri)
-        service.want(problem, found.version, found.storage_uri)
-        context.facts.update(wanted_version=found.version, storage_uri=found.storage_uri)
+            deployed.want(ref, ModelRef(problem, first.version), first.storage_uri)
+        deployed.want(ref, ModelRef(problem, found.version), found.storage_uri)
+        context.facts.update(service=str(ref), wanted_version=found.version, storage_uri=found.storage_uri)
 
 
 def report(problem: str, job: str, html: Path, summary: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
 from serinus.core.card import Problem
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
@@ -23,6 +24,8 @@ from serinus.wiring.rollouts import Hosting, _maker
 from serinus.wiring.services import rollouts, wanted
 from serinus.wiring.warned import remember
 
+RENEWAL = ServiceRef("default", "renewal")
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
@@ -32,8 +35,8 @@ def run(*arguments: str) -> Result:
 def deployed(renewal_project: Path) -> Path:
     """A service whose first version is 1 and whose wanted one is 2."""
     files = deployer(open_project())
-    files.want("renewal", 1, "file:///b1")
-    files.want("renewal", 2, "file:///b2")
+    files.want(RENEWAL, ModelRef("renewal", 1), "file:///b1")
+    files.want(RENEWAL, ModelRef("renewal", 2), "file:///b2")
     return renewal_project
 
 
@@ -46,12 +49,12 @@ def rolling(deployed: Path, renewal_card: Problem) -> Callable[..., RolloutSpec]
 
     def make(phase: Phase, steps: list[dict[str, object]] | None = None, reason: str = "") -> RolloutSpec:
         project = open_project()
-        asked = wanted(project, "renewal")
+        asked = wanted(project, RENEWAL)
         spec = _maker(renewal_card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
         if steps is not None:
             policy = {**spec.policy.model_dump(), "steps": steps}
             spec = RolloutSpec.model_validate({**spec.model_dump(), "policy": policy})
-        store = rollouts(project, "renewal")
+        store = rollouts(project, RENEWAL)
         store.create(spec)
         first = store.state(spec.name)
         entry = Entry(at=1e9, step=0, event="look", verdict=Verdict.CONTINUE, reason="waits for units in this step")
@@ -68,7 +71,7 @@ def test_start_says_what_is_wanted_and_how(deployed: Path) -> None:
     other = json.loads(run("rollout", "start", "renewal", "--predictor", "entry.py", "--json").stdout)
     assert plain["rollout"] == plain["revision"] == wanted_name_of(plain["revision"], 2)
     assert other["revision"] != plain["revision"]
-    service = deployer(open_project()).service("renewal")
+    service = deployer(open_project()).service(RENEWAL)
     assert service is not None
     assert service.template.startswith("entry.py@")
     (deployed / "entry.py").write_text("# changed\n")
@@ -83,9 +86,9 @@ def wanted_name_of(name: str, version: int) -> str:
 
 @pytest.mark.parametrize("arguments", [("--predictor", "nothing.py"), ("--version", "99")])
 def test_what_does_not_exist_cannot_be_wanted(deployed: Path, arguments: tuple[str, str]) -> None:
-    before = deployer(open_project()).service("renewal")
+    before = deployer(open_project()).service(RENEWAL)
     assert run("rollout", "start", "renewal", *arguments).exit_code == 4
-    assert deployer(open_project()).service("renewal") == before
+    assert deployer(open_project()).service(RENEWAL) == before
 
 
 @pytest.mark.parametrize("verb", ["get", "watch", "history", "pause", "resume", "abort", "approve"])

@@ -19,6 +19,7 @@ from serinus.cli.app import app
 from serinus.client import bucket_of
 from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.events import Decided, Exposure, Inputs, Outcome, Scores, Stream, exposure_id
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.words import Phase
 from serinus.evidence.collector import CollectorSettings, make_app
@@ -33,6 +34,8 @@ from serinus.wiring.services import FirstRevision, places, rollouts, wanted
 from serinus.wiring.serving import Wish, choose, collect_settings, predictor_command, serve_settings, settings_of
 from tests.servers import free_port, wait_for_port
 
+RENEWAL = ServiceRef("default", "renewal")
+
 START = datetime.fromisoformat("2025-01-03T10:00:00+00:00").timestamp()
 DAY = 86_400.0
 
@@ -44,12 +47,12 @@ def run(*arguments: str, given: str = "") -> Result:
 @pytest.fixture
 def deployed(renewal_project: Path) -> Path:
     """A service that wants version 2."""
-    deployer(open_project()).want("renewal", 2, "file:///bundles/b2")
+    deployer(open_project()).want(RENEWAL, ModelRef("renewal", 2), "file:///bundles/b2")
     return renewal_project
 
 
 def _salt() -> str:
-    found = deployer(open_project()).service("renewal")
+    found = deployer(open_project()).service(RENEWAL)
     assert found is not None
     return found.salt
 
@@ -57,7 +60,7 @@ def _salt() -> str:
 @pytest.fixture
 def logged(deployed: Path) -> Path:
     """Two scored accounts, one of which left within the month; one outcome came too late."""
-    log = event_log(open_project(), "renewal")
+    log = event_log(open_project(), RENEWAL)
     log.append(Stream.SCORES, [Scores(exposure_id(r, "renewal-v2-aaaaaa"), r, ("",), (0.25,)) for r in ("r1", "r2")])
     who = exposure_id("r1", "renewal-v2-aaaaaa"), "r1", "renewal-v2-aaaaaa"
     log.append(Stream.DECISIONS, [Decided(*who, START, "block", ("too new",), ("rule-7",), 0.5, ())])
@@ -113,12 +116,12 @@ def test_without_a_service_there_is_nothing_to_do(renewal_project: Path, command
 
 def test_a_service_is_served_with_its_salt_and_a_revision_of_its_own(deployed: Path) -> None:
     project = open_project()
-    wanted = serve_settings(project, Wish("renewal"), host="127.0.0.1", http_port=1, grpc_port=0)
+    wanted = serve_settings(project, Wish(RENEWAL), host="127.0.0.1", http_port=1, grpc_port=0)
     assert (wanted.version, wanted.storage_uri, wanted.salt) == ("2", "file:///bundles/b2", _salt())
     assert wanted.revision.startswith("renewal-v2-")
     assert wanted.events == str(project.home / "events/renewal")
     assert not wanted.accept_event_time
-    again = serve_settings(project, Wish("renewal", version="2"), host="127.0.0.1", http_port=2, grpc_port=0)
+    again = serve_settings(project, Wish(RENEWAL, version="2"), host="127.0.0.1", http_port=2, grpc_port=0)
     assert again.revision == wanted.revision
 
 
@@ -130,12 +133,12 @@ def test_a_folder_is_served_only_for_its_own_problem(
         "serinus.wiring.serving.read_manifest", lambda folder: Manifest.model_construct(problem=folder.name)
     )
     settings = serve_settings(
-        open_project(), Wish("renewal", bundle=str(tmp_path / "renewal")), host="h", http_port=1, grpc_port=0
+        open_project(), Wish(RENEWAL, bundle=str(tmp_path / "renewal")), host="h", http_port=1, grpc_port=0
     )
     assert (settings.version, settings.salt) == ("local-c0ffee", _salt())
     with pytest.raises(UsageError, match="of problem other, not renewal"):
         serve_settings(
-            open_project(), Wish("renewal", bundle=str(tmp_path / "other")), host="h", http_port=1, grpc_port=0
+            open_project(), Wish(RENEWAL, bundle=str(tmp_path / "other")), host="h", http_port=1, grpc_port=0
         )
     assert run("serve", "renewal", "--version", "1", "--bundle", "x").exit_code == 2
 
@@ -249,7 +252,7 @@ def test_kpis_of_two_revisions_are_never_in_one_figure(logged: Path) -> None:
         _exposure(3), revision="renewal-v2-ffffff", id=exposure_id("r3", "renewal-v2-ffffff"), error="BundleError",
         as_of=START + DAY, at=START + DAY,
     )  # fmt: skip
-    event_log(open_project(), "renewal").append(Stream.EXPOSURES, [other])
+    event_log(open_project(), RENEWAL).append(Stream.EXPOSURES, [other])
     asked = ("kpis", "renewal", "--as-of", "2025-03-01")
     found = json.loads(run(*asked, "--json").stdout)["kpis"]
     errors = {one["revision"]: one for one in found if one["name"] == "error_rate"}
@@ -319,7 +322,7 @@ def test_a_trace_names_what_the_model_was_fed_as_its_bundle_does(logged: Path, m
 def test_a_version_that_was_never_registered_is_not_served(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
     with pytest.raises(NotFound):
-        serve_settings(open_project(), Wish("renewal", version="9"), host="h", http_port=1, grpc_port=0)
+        serve_settings(open_project(), Wish(RENEWAL, version="9"), host="h", http_port=1, grpc_port=0)
 
 
 def test_what_a_replay_through_rollouts_would_not_heed_is_refused(deployed: Path) -> None:
@@ -331,11 +334,12 @@ def test_what_a_replay_through_rollouts_would_not_heed_is_refused(deployed: Path
 def _promoted(problem: str, phase: Phase) -> None:
     """A service whose first version is 1, and a rollout of the wanted one that ended so."""
     project = open_project()
-    asked = wanted(project, problem)
-    FirstRevision(places(project, problem).first).put(asked.first)
+    service = ServiceRef.parse(problem)
+    asked = wanted(project, service)
+    FirstRevision(places(project, service).first).put(asked.first)
     card = project.problem(problem).card
     spec = _maker(card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
-    store = rollouts(project, problem)
+    store = rollouts(project, service)
     store.create(spec)
     first = store.state(spec.name)
     store.save(first.changed(phase=phase, started_at=1e9, ended_at=1e9, written=1, acted=1), first)
@@ -344,32 +348,32 @@ def _promoted(problem: str, phase: Phase) -> None:
 @pytest.mark.parametrize(
     ("phase", "serves"),
     [
-        (Phase.ROLLED_BACK, "1"), (Phase.UNDECIDED, "1"), (Phase.ABORTED, "1"), (Phase.SUPERSEDED, "1"),
-        (Phase.STEPPING, "1"), (Phase.PROMOTED, "2"),
+        (Phase.ROLLED_BACK, 1), (Phase.UNDECIDED, 1), (Phase.ABORTED, 1), (Phase.SUPERSEDED, 1),
+        (Phase.STEPPING, 1), (Phase.PROMOTED, 2),
     ],
 )  # fmt: skip
 def test_served_is_what_is_in_service_not_what_a_rollout_refused(
-    renewal_project: Path, phase: Phase, serves: str
+    renewal_project: Path, phase: Phase, serves: int
 ) -> None:
     files = deployer(open_project())
-    files.want("renewal", 1, "file:///bundles/b1")
-    files.want("renewal", 2, "file:///bundles/b2", "make_data.py@abc")
-    nothing = choose(open_project(), Wish("renewal"))
-    assert (nothing.version, nothing.why) == ("2", "wanted, and nothing serves yet")
+    files.want(RENEWAL, ModelRef("renewal", 1), "file:///bundles/b1")
+    files.want(RENEWAL, ModelRef("renewal", 2), "file:///bundles/b2", "make_data.py@abc")
+    nothing = choose(open_project(), Wish(RENEWAL))
+    assert (nothing.version, nothing.why) == (2, "wanted, and nothing serves yet")
     _promoted("renewal", phase)
-    chosen = choose(open_project(), Wish("renewal"))
+    chosen = choose(open_project(), Wish(RENEWAL))
     assert (chosen.version, chosen.storage_uri) == (serves, f"file:///bundles/b{serves}")
-    if serves == "1":
+    if serves == 1:
         assert chosen.why == f"in service; version 2 is wanted: {phase}"
         assert chosen.template == ""
     else:
         assert (chosen.why, chosen.template) == ("in service", "make_data.py@abc")
         project = open_project()
-        settings = settings_of(project, Wish("renewal"), chosen, host="h", http_port=1, grpc_port=0)
-        assert settings.revision == wanted(project, "renewal").revision.name
+        settings = settings_of(project, Wish(RENEWAL), chosen, host="h", http_port=1, grpc_port=0)
+        assert settings.revision == wanted(project, RENEWAL).revision.name
         assert predictor_command(project.root, chosen.template, settings)[1] == str(project.root / "make_data.py")
-    asked = choose(open_project(), Wish("renewal", version="2"))
-    assert (asked.version, asked.why) == ("2", "as asked")
+    asked = choose(open_project(), Wish(RENEWAL, version="2"))
+    assert (asked.version, asked.why) == (2, "as asked")
 
 
 @pytest.mark.parametrize("fault", [NotFound("it was deleted there"), Unavailable("MLflow does not answer")])
@@ -385,10 +389,10 @@ def test_a_version_that_the_service_had_is_found_without_the_registry(
     monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Away())
     _promoted("renewal", Phase.PROMOTED)
     files = deployer(open_project())
-    files.want("renewal", 3, "file:///bundles/b3")
-    found = choose(open_project(), Wish("renewal", version="2"))
-    assert (found.version, found.storage_uri) == ("2", "file:///bundles/b2")
+    files.want(RENEWAL, ModelRef("renewal", 3), "file:///bundles/b3")
+    found = choose(open_project(), Wish(RENEWAL, version="2"))
+    assert (found.version, found.storage_uri) == (2, "file:///bundles/b2")
     started = json.loads(run("rollout", "start", "renewal", "--version", "2", "--json").stdout)
     assert started["revision"].startswith("renewal-v2-")
     with pytest.raises(type(fault)):
-        choose(open_project(), Wish("renewal", version="champion"))
+        choose(open_project(), Wish(RENEWAL, version="champion"))

@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
+
+RENEWAL = ServiceRef("default", "renewal")
 
 
 def run(*arguments: str, given: str = "") -> Result:
@@ -22,7 +25,7 @@ def run(*arguments: str, given: str = "") -> Result:
 @pytest.fixture
 def deployed(renewal_project: Path) -> Path:
     """A service whose wanted version is 1."""
-    deployer(open_project()).want("renewal", 1, "file:///b1")
+    deployer(open_project()).want(RENEWAL, ModelRef("renewal", 1), "file:///b1")
     return renewal_project
 
 

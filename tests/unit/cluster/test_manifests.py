@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.revision import revision_name
 from serinus.rollout.http_route import Parent, http_route
 from serinus.wiring.chart import Shares, chart_values
@@ -74,10 +75,12 @@ def test_the_sample_is_what_the_command_writes(tmp_path: Any) -> None:
     named = _values(REVISIONS)
     project = open_project({"SERINUS_HOME": str(tmp_path)}, start=ROOT)
     for one in named["revisions"].values():
-        FileDeployer(tmp_path / "services").want(SERVICE, int(one["version"]), f"file:///home/{one['bundle']}")
+        FileDeployer(tmp_path / "services").want(
+            ServiceRef.parse(SERVICE), ModelRef(SERVICE, int(one["version"])), f"file:///home/{one['bundle']}"
+        )
     # The key types are those of the bundle, which is not here.
     assert named["service"].pop("keys") == {"unit": "INT64", "item": "STRING"}
-    written = chart_values(project, SERVICE, Shares(WEIGHT))
+    written = chart_values(project, ServiceRef.parse(SERVICE), Shares(WEIGHT))
     del written["service"]["keys"]
     assert written == named
     card = project.problem(SERVICE).card

@@ -15,12 +15,15 @@ import pandas as pd
 import pytest
 
 from serinus.core.errors import DataError, NotFound, Unavailable
+from serinus.core.names import ServiceRef
 from serinus.replay.player import Player, Target
 from serinus.replay.progress import Progress, Sent
 from serinus.replay.recording import BASELINE, Recording, read_recording, record, write_recording
 from serinus.replay.report import baseline_figures, latency
 from serinus.replay.schedule import Plan, Schedule
 from serinus.replay.scrape import between
+
+TOY = ServiceRef("default", "toy")
 
 DAY = 86_400.0
 HORIZON = 3 * DAY
@@ -62,7 +65,7 @@ def recording() -> Recording:
 
 
 def _schedule(recording: Recording, visits: int = 4, passes: int = 1, first_pass: int = 1) -> Schedule:
-    return Schedule(recording, Plan(problem="toy", visits=visits, passes=passes, first_pass=first_pass), HORIZON)
+    return Schedule(recording, Plan(service=TOY, visits=visits, passes=passes, first_pass=first_pass), HORIZON)
 
 
 class Service:

@@ -14,11 +14,14 @@ from typer.testing import CliRunner, Result
 
 from serinus.cli.app import app
 from serinus.core.errors import UsageError
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.rollout.route import Route
 from serinus.core.words import Arm
 from serinus.wiring.adapters import deployer
 from serinus.wiring.chart import Shares, chart_values, route_values
 from serinus.wiring.project import open_project
+
+RENEWAL = ServiceRef("default", "renewal")
 
 HASHES = {1: "a" * 64, 2: "b" * 64}
 
@@ -28,7 +31,7 @@ def run(*arguments: str) -> Result:
 
 
 def want(version: int, digest: str) -> None:
-    deployer(open_project()).want("renewal", version, f"file:///home/bundles/renewal/{digest}")
+    deployer(open_project()).want(RENEWAL, ModelRef("renewal", version), f"file:///home/bundles/renewal/{digest}")
 
 
 def test_the_values_name_what_was_trained(renewal_project: Path) -> None:
@@ -44,12 +47,12 @@ def test_the_values_name_what_was_trained(renewal_project: Path) -> None:
     }
     assert values["service"]["name"] == "renewal"
     want(3, "c" * 64)
-    assert chart_values(open_project(), "renewal", Shares())["revisions"]["canary"]["bundle"] == "c" * 64
+    assert chart_values(open_project(), RENEWAL, Shares())["revisions"]["canary"]["bundle"] == "c" * 64
 
 
 def test_one_version_alone_gets_everything(renewal_project: Path) -> None:
     want(1, HASHES[1])
-    values = chart_values(open_project(), "renewal", Shares())
+    values = chart_values(open_project(), RENEWAL, Shares())
     assert list(values["revisions"]) == ["stable"]
     assert values["route"] == {"weight": 0, "listed": "canary", "buckets": ""}
     refused = run("chart", "renewal", "--weight", "1")
@@ -62,7 +65,7 @@ def test_shares_that_cannot_be_are_refused(renewal_project: Path, shares: Shares
     for version, digest in HASHES.items():
         want(version, digest)
     with pytest.raises(UsageError, match="these shares cannot be"):
-        chart_values(open_project(), "renewal", shares)
+        chart_values(open_project(), RENEWAL, shares)
 
 
 def test_nothing_deployed_is_told(renewal_project: Path) -> None:

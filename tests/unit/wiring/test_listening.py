@@ -8,10 +8,13 @@ import socket
 import pytest
 
 from serinus.core.errors import Conflict, UsageError
+from serinus.core.names import ServiceRef
 from serinus.wiring import listening
 from serinus.wiring.listening import reserved
 from serinus.wiring.settings import CollectSettings, ServeSettings
 from tests.servers import free_port
+
+TOY = ServiceRef("default", "toy")
 
 
 def test_nobody_is_answered_before_it_listens() -> None:
@@ -67,7 +70,7 @@ def test_a_port_that_needs_rights_is_wrong_input(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("port", [0, -1, 65_536])
 def test_a_port_out_of_range_is_no_setting(port: int) -> None:
     with pytest.raises(ValueError, match="port"):
-        CollectSettings(service="toy", folder="f", port=port)
+        CollectSettings(service=TOY, folder="f", port=port)
     with pytest.raises(ValueError, match="must differ"):
-        ServeSettings(service="s", salt="a", version="1", revision="r", storage_uri="u", online="o", events="e",
+        ServeSettings(service=TOY, salt="a", version=1, revision="r", storage_uri="u", online="o", events="e",
                       http_port=80, grpc_port=80)  # fmt: skip

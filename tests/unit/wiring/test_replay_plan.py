@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from serinus.core.errors import Conflict, NotFound, UsageError
+from serinus.core.names import ServiceRef
 from serinus.wiring.replay import ReplayWish, plan_of
 
 
 def _wish(visits: int = 5) -> ReplayWish:
-    return ReplayWish("toy", "mine", visits, 1, "http://127.0.0.1:1", "http://127.0.0.1:2")
+    return ReplayWish(ServiceRef.parse("toy"), "mine", visits, 1, "http://127.0.0.1:1", "http://127.0.0.1:2")
 
 
 def test_the_plan_stays_when_a_replay_is_taken_up_again(tmp_path: Path) -> None:

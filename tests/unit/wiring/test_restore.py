@@ -10,6 +10,7 @@ import pytest
 
 from serinus.core.calibration import Calibration
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.model.bundle import FeatureSource, Golden, Lineage, Manifest, write_bundle
 from serinus.model.scorers import LinearScorer
@@ -17,6 +18,8 @@ from serinus.wiring.adapters import bundle_store, deployer
 from serinus.wiring.project import open_project
 from serinus.wiring.restore import restore
 from serinus.wiring.warned import failed_warnings, remember
+
+RENEWAL = ServiceRef("default", "renewal")
 
 
 def _stored(folder: Path) -> str:
@@ -41,7 +44,7 @@ def _stored(folder: Path) -> str:
 
 def test_failed_warnings_go_with_the_bundle(renewal_project: Path, tmp_path: Path) -> None:
     project, uri = open_project(), _stored(tmp_path / "bundle")
-    deployer(project).want("renewal", 7, uri)
+    deployer(project).want(RENEWAL, ModelRef("renewal", 7), uri)
     told = {"serinus.failed_warnings": "calibrated", "serinus.data_warnings": "1"}
     remember(project, ModelVersion("renewal", 7, "run", uri, datetime(2026, 1, 1, tzinfo=UTC), told))
     again = restore(project, "renewal", "7")

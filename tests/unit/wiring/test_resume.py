@@ -15,7 +15,7 @@ from serinus.core.run import StepRecord, changes
 from serinus.wiring.journal import Journal
 from serinus.wiring.made_of import CHAMPION, MAKER, NO_CHAMPION, OTHER_ROOMS, USES, kind, made_of
 from serinus.wiring.project import Project, open_project
-from serinus.wiring.resume import Resumable, stale
+from serinus.wiring.resume import Resumable, RunFile, stale
 from serinus.wiring.shared import WrittenBy, feature_sources, recordings
 
 ALL = [
@@ -72,7 +72,8 @@ class Run:
         file.write_text(text.replace(old, new))
 
     def stale(self, register: str = "chosen") -> dict[str, str]:
-        return stale(self.project, self.project.problem("renewal"), self.journal.read(), register)
+        asked = RunFile(problem="renewal", register=register)
+        return stale(self.project, self.project.problem("renewal"), self.journal.read(), asked)
 
 
 @pytest.fixture

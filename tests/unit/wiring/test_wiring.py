@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from serinus.core.errors import CardError, DataError, NotFound, UsageError
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion, Service
 from serinus.core.run import StepRecord
 from serinus.files import DISK
@@ -19,6 +20,8 @@ from serinus.wiring.project import load_module, open_project
 from serinus.wiring.step import step
 from serinus.wiring.summary import summarize
 from serinus.wiring.warned import failed_warnings, remember
+
+TOY, RENEWAL = ServiceRef("default", "toy"), ServiceRef("default", "renewal")
 
 
 def test_a_project_is_found_upwards(renewal_project: Path) -> None:
@@ -49,8 +52,8 @@ def test_environment_variables_decide_before_the_file(renewal_project: Path, tmp
     assert project.profile.mlflow == "http://127.0.0.1:2"
     assert online_address(project, "renewal") == "redis://127.0.0.1:3/0"
     services = deployer(project)
-    services.want("renewal", 1, "file:///b")
-    assert services.service("renewal") == Service("renewal", 1, "file:///b", "a1b2c3d4", "", 0, 1, "file:///b")
+    services.want(RENEWAL, ModelRef("renewal", 1), "file:///b")
+    assert services.service(RENEWAL) == Service(RENEWAL, "renewal", 1, "file:///b", "a1b2c3d4", "", 0, 1, "file:///b")
 
 
 @pytest.mark.parametrize("change", [{"type": "redis", "connection_string": "127.0.0.1:3"}, {"type": "sqlite"}])
@@ -261,23 +264,23 @@ def test_a_record_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 def test_the_wanted_version_is_written_once(tmp_path: Path) -> None:
     services = FileDeployer(tmp_path)
-    assert services.service("toy") is None
-    services.want("toy", 3, "file:///b")
-    before = (tmp_path / "toy.json").read_text()
-    services.want("toy", 3, "file:///b")
-    assert (tmp_path / "toy.json").read_text() == before
-    first = services.service("toy")
-    services.want("toy", 4, "file:///c")
-    second = services.service("toy")
+    assert services.service(TOY) is None
+    services.want(TOY, ModelRef("toy", 3), "file:///b")
+    before = (tmp_path / "default/toy/service.json").read_text()
+    services.want(TOY, ModelRef("toy", 3), "file:///b")
+    assert (tmp_path / "default/toy/service.json").read_text() == before
+    first = services.service(TOY)
+    services.want(TOY, ModelRef("toy", 4), "file:///c")
+    second = services.service(TOY)
     assert first is not None
-    assert second == Service("toy", 4, "file:///c", first.salt, "", 0, 3, "file:///b")
+    assert second == Service(TOY, "toy", 4, "file:///c", first.salt, "", 0, 3, "file:///b")
     assert len(first.salt) == 16
 
 
 def test_a_damaged_service_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "toy.json").write_text("{}")
+    DISK.replace(tmp_path / "default/toy/service.json", "{}")
     with pytest.raises(DataError, match="is damaged"):
-        FileDeployer(tmp_path).service("toy")
+        FileDeployer(tmp_path).service(TOY)
 
 
 def test_the_summary_of_a_run_that_failed_early_invents_nothing(renewal_project: Path) -> None:
