@@ -16,6 +16,7 @@ import pytest
 
 from serinus.core.calibration import Calibration
 from serinus.core.events import Outcome, Stream
+from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -34,6 +35,7 @@ from tests.unit.rollout.fakes import ONE, THREE, TWO, World
 SPEC: RolloutSpec = World().make(Wanted(TWO, ONE), ONE)
 OTHER = SPEC.model_copy(update={"name": THREE.name, "created_at": SPEC.created_at + 1})
 FIRST = RolloutState.first(SPEC)
+TOY = ServiceRef("default", "toy")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def approve(intents: Intents) -> Intents:
 
 
 def deployer(folder: Path, disk: Disk = DISK) -> FileDeployer:
-    return FileDeployer(folder / "services", new_salt=lambda: "salt", disk=disk)
+    return FileDeployer(folder / "services", new_salt=lambda _: "salt", disk=disk)
 
 
 def route(folder: Path, disk: Disk, weight: int) -> None:
@@ -146,13 +148,13 @@ KEEPERS = {
     ),
     "first service": Keeper(
         nothing,
-        lambda folder, disk: deployer(folder, disk).want("toy", 1, "file:///1"),
-        lambda folder: deployer(folder).service("toy"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 1), "file:///1"),
+        lambda folder: deployer(folder).service(TOY),
     ),
     "service": Keeper(
-        lambda folder, disk: deployer(folder, disk).want("toy", 1, "file:///1"),
-        lambda folder, disk: deployer(folder, disk).want("toy", 2, "file:///2"),
-        lambda folder: deployer(folder).service("toy"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 1), "file:///1"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 2), "file:///2"),
+        lambda folder: deployer(folder).service(TOY),
     ),
     "first bundle": Keeper(nothing, lambda folder, disk: put(folder, disk, "1"), bundles),
     "next bundle": Keeper(
