@@ -16,6 +16,7 @@ import pytest
 
 from serinus.core.calibration import Calibration
 from serinus.core.events import Outcome, Stream
+from serinus.core.names import ModelRef
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -29,7 +30,7 @@ from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
 from serinus.wiring.deployer import FileDeployer
 from tests.disks import PowerDisk
-from tests.unit.rollout.fakes import ONE, THREE, TWO, World
+from tests.unit.rollout.fakes import ONE, THREE, TOY, TWO, World
 
 SPEC: RolloutSpec = World().make(Wanted(TWO, ONE), ONE)
 OTHER = SPEC.model_copy(update={"name": THREE.name, "created_at": SPEC.created_at + 1})
@@ -46,7 +47,7 @@ class Keeper:
 
 
 def rollouts(folder: Path, disk: Disk = DISK) -> LocalRollouts:
-    return LocalRollouts(folder / "services/toy/rollouts", disk=disk)
+    return LocalRollouts(folder / "services/default/toy/rollouts", disk=disk)
 
 
 def approve(intents: Intents) -> Intents:
@@ -54,15 +55,17 @@ def approve(intents: Intents) -> Intents:
 
 
 def deployer(folder: Path, disk: Disk = DISK) -> FileDeployer:
-    return FileDeployer(folder / "services", new_salt=lambda: "salt", disk=disk)
+    return FileDeployer(folder / "services", new_salt=lambda _: "salt", disk=disk)
 
 
 def route(folder: Path, disk: Disk, weight: int) -> None:
     wanted = Route(
-        service="toy", rollout=TWO.name, number=weight, stable=ONE.name, canary=TWO.name, weight=weight, seed=1,
+        service=TOY, rollout=TWO.name, number=weight, stable=ONE.name, canary=TWO.name, weight=weight, seed=1,
         hold_back=1,
     )  # fmt: skip
-    LocalSplitter(folder / "services/toy/route.json", "salt", lambda name: f"http://{name}", disk=disk).apply(wanted)
+    LocalSplitter(folder / "services/default/toy/route.json", "salt", lambda name: f"http://{name}", disk=disk).apply(
+        wanted
+    )
 
 
 def put(folder: Path, disk: Disk, candidate: str) -> None:
@@ -142,17 +145,17 @@ KEEPERS = {
     "route": Keeper(
         lambda folder, disk: route(folder, disk, 1),
         lambda folder, disk: route(folder, disk, 50),
-        lambda folder: (folder / "services/toy/route.json").read_text(),
+        lambda folder: (folder / "services/default/toy/route.json").read_text(),
     ),
     "first service": Keeper(
         nothing,
-        lambda folder, disk: deployer(folder, disk).want("toy", 1, "file:///1"),
-        lambda folder: deployer(folder).service("toy"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 1), "file:///1"),
+        lambda folder: deployer(folder).service(TOY),
     ),
     "service": Keeper(
-        lambda folder, disk: deployer(folder, disk).want("toy", 1, "file:///1"),
-        lambda folder, disk: deployer(folder, disk).want("toy", 2, "file:///2"),
-        lambda folder: deployer(folder).service("toy"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 1), "file:///1"),
+        lambda folder, disk: deployer(folder, disk).want(TOY, ModelRef("toy", 2), "file:///2"),
+        lambda folder: deployer(folder).service(TOY),
     ),
     "first bundle": Keeper(nothing, lambda folder, disk: put(folder, disk, "1"), bundles),
     "next bundle": Keeper(
