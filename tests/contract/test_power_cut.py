@@ -30,7 +30,7 @@ from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
 from serinus.wiring.deployer import FileDeployer
 from tests.disks import PowerDisk
-from tests.unit.rollout.fakes import ONE, THREE, TWO, World
+from tests.unit.rollout.fakes import ONE, THREE, TOY, TWO, World
 
 SPEC: RolloutSpec = World().make(Wanted(TWO, ONE), ONE)
 OTHER = SPEC.model_copy(update={"name": THREE.name, "created_at": SPEC.created_at + 1})
@@ -48,7 +48,7 @@ class Keeper:
 
 
 def rollouts(folder: Path, disk: Disk = DISK) -> LocalRollouts:
-    return LocalRollouts(folder / "services/toy/rollouts", disk=disk)
+    return LocalRollouts(folder / "services/default/toy/rollouts", disk=disk)
 
 
 def approve(intents: Intents) -> Intents:
@@ -61,10 +61,12 @@ def deployer(folder: Path, disk: Disk = DISK) -> FileDeployer:
 
 def route(folder: Path, disk: Disk, weight: int) -> None:
     wanted = Route(
-        service="toy", rollout=TWO.name, number=weight, stable=ONE.name, canary=TWO.name, weight=weight, seed=1,
+        service=TOY, rollout=TWO.name, number=weight, stable=ONE.name, canary=TWO.name, weight=weight, seed=1,
         hold_back=1,
     )  # fmt: skip
-    LocalSplitter(folder / "services/toy/route.json", "salt", lambda name: f"http://{name}", disk=disk).apply(wanted)
+    LocalSplitter(folder / "services/default/toy/route.json", "salt", lambda name: f"http://{name}", disk=disk).apply(
+        wanted
+    )
 
 
 def put(folder: Path, disk: Disk, candidate: str) -> None:
@@ -144,7 +146,7 @@ KEEPERS = {
     "route": Keeper(
         lambda folder, disk: route(folder, disk, 1),
         lambda folder, disk: route(folder, disk, 50),
-        lambda folder: (folder / "services/toy/route.json").read_text(),
+        lambda folder: (folder / "services/default/toy/route.json").read_text(),
     ),
     "first service": Keeper(
         nothing,

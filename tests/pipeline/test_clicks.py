@@ -150,4 +150,4 @@ def test_the_ranking_skeleton_trains_on_data_of_its_shape(tmp_path: Path, monkey
     data.mkdir()
     pyarrow.csv.write_csv(impressions(WORLD, range(0, 8_000, 4)), data / "impressions.csv")
     project = run(folder, folder / ".serinus", "page", "one", "chosen")
-    assert (project.home / "services/page.json").exists()
+    assert (project.home / "services/default/page/service.json").exists()

@@ -101,7 +101,7 @@ def _up(address: str) -> bool:
 def _listening(project: Project) -> dict[str, tuple[tuple[str, ...], Callable[[], object], int]]:
     """Commands by name: arguments, when they have begun their work, and their exit code when they are ended."""
     http, outcomes = free_port(), free_port()
-    route = project.home / "services/renewal/route.json"
+    route = project.home / "services/default/renewal/route.json"
     serve = ("serve", "renewal", "--port", str(http), "--grpc-port", "0")
     collect = ("collect", "renewal", "--port", str(outcomes))
     return {
@@ -117,7 +117,7 @@ def test_a_server_and_a_controller_end_with_everything_they_started(
     project: Project, trained: Any, name: str, number: int
 ) -> None:
     arguments, begun, expected = _listening(project)[name]
-    (project.home / "services/renewal/route.json").unlink(missing_ok=True)
+    (project.home / "services/default/renewal/route.json").unlink(missing_ok=True)
     with started(project, *arguments) as command:
         wait(begun, "its work")
         code, said = command.end(number)
@@ -128,7 +128,7 @@ def test_a_server_and_a_controller_end_with_everything_they_started(
 
 def _predict(project: Project) -> str:
     """The version that answers a caller of the route."""
-    route = json.loads((project.home / "services/renewal/route.json").read_text())
+    route = json.loads((project.home / "services/default/renewal/route.json").read_text())
     arm = route["arms"].get("canary") if len(route["canary_buckets"]) > 500 else route["arms"]["stable"]
     address = f"{arm['endpoint']}/v1/models/renewal:predict"
     body = json.dumps({"instances": [{"entity": "A000"}]}).encode()
@@ -152,12 +152,14 @@ def test_a_version_deleted_while_its_rollout_lives_is_promoted_and_serves_before
     project: Project, trained: Any
 ) -> None:
     """Nobody calls, and the policy promotes then: what is tried here is who serves, not why. A service of its own."""
-    shutil.rmtree(project.home / "services/renewal", ignore_errors=True)
+    for path in (project.home / "services/default/renewal").iterdir():
+        if path.name != "service.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     project.edit("problems/renewal/problem.yaml", "max_duration: 60d", "max_duration: 15s\n    on_no_data: promote")
     project.edit("problems/renewal/problem.yaml", "hold_back: 1 ", "hold_back: 0 ")
     # Another test may have trained, and so wanted, a later one.
     project.run("rollout", "start", "renewal", "--version", "2")
-    state = project.home / "services/renewal/rollouts"
+    state = project.home / "services/default/renewal/rollouts"
 
     def phase(of: str) -> str:
         found = [json.loads(path.read_text())["phase"] for path in state.glob("*/state.json")]
@@ -190,5 +192,5 @@ def test_a_version_deleted_while_its_rollout_lives_is_promoted_and_serves_before
 
 
 def _stable(project: Project) -> str:
-    route = json.loads((project.home / "services/renewal/route.json").read_text())
+    route = json.loads((project.home / "services/default/renewal/route.json").read_text())
     return f"{route['arms']['canary' if 'canary' in route['arms'] else 'stable']['endpoint']}/v1/models/renewal"

@@ -105,7 +105,7 @@ def test_without_a_service_nothing_can_be_rolled_out(renewal_project: Path) -> N
 
 def test_pause_resume_and_abort_are_intents_and_leave_the_state_alone(rolling: Callable[..., RolloutSpec]) -> None:
     spec = rolling(Phase.STEPPING)
-    store = rollouts(open_project(), "renewal")
+    store = rollouts(open_project(), RENEWAL)
     before = store.state(spec.name)
     for verb, field, value in (("pause", "paused", True), ("resume", "paused", False), ("abort", "abort", True)):
         document = json.loads(run("rollout", verb, "renewal", "--json").stdout)
@@ -119,7 +119,7 @@ def test_only_an_approval_step_can_be_approved(rolling: Callable[..., RolloutSpe
     assert run("rollout", "approve", "renewal", "--step", "1").exit_code == 2
     assert run("rollout", "approve", "renewal", "--step", "9").exit_code == 2
     assert run("rollout", "approve", "renewal").exit_code == 0
-    assert rollouts(open_project(), "renewal").intents(spec.name).approved == (0,)
+    assert rollouts(open_project(), RENEWAL).intents(spec.name).approved == (0,)
 
 
 def test_an_ended_rollout_cannot_be_steered_but_tried_again(rolling: Callable[..., RolloutSpec]) -> None:
@@ -127,7 +127,7 @@ def test_an_ended_rollout_cannot_be_steered_but_tried_again(rolling: Callable[..
     assert run("rollout", "abort", "renewal").exit_code == 6
     document = json.loads(run("rollout", "retry", "renewal", "--json").stdout)
     assert document == {"rollout": f"{spec.name}-r1", "retry": 1}
-    assert wanted(open_project(), "renewal").rollout == f"{spec.name}-r1"
+    assert wanted(open_project(), RENEWAL).rollout == f"{spec.name}-r1"
     again = run("rollout", "retry", "renewal")
     assert again.exit_code == 6
     assert "nothing to retry" in again.stderr

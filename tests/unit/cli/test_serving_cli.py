@@ -117,9 +117,9 @@ def test_without_a_service_there_is_nothing_to_do(renewal_project: Path, command
 def test_a_service_is_served_with_its_salt_and_a_revision_of_its_own(deployed: Path) -> None:
     project = open_project()
     wanted = serve_settings(project, Wish(RENEWAL), host="127.0.0.1", http_port=1, grpc_port=0)
-    assert (wanted.version, wanted.storage_uri, wanted.salt) == ("2", "file:///bundles/b2", _salt())
+    assert (wanted.version, wanted.storage_uri, wanted.salt) == (2, "file:///bundles/b2", _salt())
     assert wanted.revision.startswith("renewal-v2-")
-    assert wanted.events == str(project.home / "events/renewal")
+    assert wanted.events == str(project.home / "events/default/renewal")
     assert not wanted.accept_event_time
     again = serve_settings(project, Wish(RENEWAL, version="2"), host="127.0.0.1", http_port=2, grpc_port=0)
     assert again.revision == wanted.revision
@@ -205,7 +205,7 @@ def test_outcomes_that_cannot_be_sent_are_told(
 @pytest.fixture
 def collector(deployed: Path) -> Iterator[str]:
     """The address of a collector of the service, on a thread."""
-    settings = collect_settings(open_project(), "renewal", host="127.0.0.1", port=free_port(), accept_event_time=False)
+    settings = collect_settings(open_project(), RENEWAL, host="127.0.0.1", port=free_port(), accept_event_time=False)
     names = OutcomeNames(settings.label, settings.outcomes)
     served = make_app(ParquetEventLog(Path(settings.folder), writer="c"), CollectorSettings(names=names))
     server = uvicorn.Server(uvicorn.Config(served, port=settings.port, log_level="error"))

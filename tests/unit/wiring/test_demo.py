@@ -40,12 +40,13 @@ def test_a_step_that_raises_is_recorded_with_its_fault(project: Project) -> None
 
 
 def test_an_earlier_service_is_moved_and_not_lost(project: Project) -> None:
-    kept = {f"services/{PROBLEM}.json": "old", f"services/{PROBLEM}/route.json": "old", f"events/{PROBLEM}/x": "old"}
+    service, events = f"services/default/{PROBLEM}", f"events/default/{PROBLEM}"
+    kept = {f"{service}/service.json": "old", f"{service}/route.json": "old", f"{events}/x": "old"}
     for place, text in kept.items():
         (project.home / place).parent.mkdir(parents=True, exist_ok=True)
         (project.home / place).write_text(text)
     _set_aside(project, "run-2")
     _set_aside(project, "run-2")  # nothing is there any more
-    assert not (project.home / f"services/{PROBLEM}.json").exists()
-    assert not (project.home / f"events/{PROBLEM}").exists()
+    assert not (project.home / service).exists()
+    assert not (project.home / events).exists()
     assert {place: (project.home / "before/run-2" / place).read_text() for place in kept} == kept
