@@ -27,6 +27,7 @@ import psutil
 from _bench import finish
 from prometheus_client import CollectorRegistry
 
+from serinus.core.events import BESIDE, Stream
 from serinus.core.names import ServiceRef
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import read_bundle
@@ -67,6 +68,7 @@ def main(arguments: list[str]) -> None:
         past = expired(settings, bodies)
         worst = check_equal(ours.answers, peer.answers, past)
         logged, unlogged = exposure_cost(settings, bodies, rounds)
+        sizes = log_bytes(Path(settings.events, "cost"))
     mine, theirs = ours.figures(), peer.figures()
     rows = [("100 candidates", key, mine[key], theirs[key]) for key in mine]
     rows += [("exposure log", "cpu_ms, against none", logged, unlogged)]
@@ -74,6 +76,7 @@ def main(arguments: list[str]) -> None:
         "answers_equal": f"{len(bodies)} requests, same order, probabilities differ by at most {worst:.1e}",
         "items left out, past their ttl": f"{sum(map(len, past))} of {sum(len(body['items']) for body in bodies):,}",
         "exposure log, cpu ms a request": f"{logged:.3f} with, {unlogged:.3f} without: {logged - unlogged:.3f}",
+        "exposure log, bytes a request once merged": ", ".join(f"{name} {size:.0f}" for name, size in sizes.items()),
         "start to ready, s": f"ours {ours.ready:.1f}, peer {peer.ready:.1f}",
     }
     finish("serving", rows, notes)
@@ -263,6 +266,16 @@ def exposure_cost(settings: ServeSettings, bodies: list[Body], rounds: int) -> t
     return logged, unlogged
 
 
+def log_bytes(folder: Path) -> dict[str, float]:
+    """By stream: of its one segment, a request."""
+    log = ParquetEventLog(folder)
+    requests = sum(one.rows for one in log.segments(Stream.EXPOSURES))
+    for stream in (*BESIDE, Stream.EXPOSURES):
+        log.compact(stream, log.segments(stream))
+    sizes = {stream: sum(path.stat().st_size for path in (folder / stream.value).iterdir()) for stream in Stream}
+    return {stream.value: size / requests for stream, size in sizes.items() if size}
+
+
 def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
     """The data plane of the predictor with another log."""
     bundle = read_bundle(bundle_at(settings.storage_uri))
@@ -270,7 +283,7 @@ def plane(settings: ServeSettings, log: ExposureLog) -> DataPlane:
     identity = Identity(settings.service, settings.salt, str(settings.version), settings.revision)
     return DataPlane(
         identity, bundle, reader, log, ServingMetrics(CollectorRegistry()), accept_event_time=True,
-        covariates=settings.covariates,
+        covariates=settings.covariates, inputs_share=settings.inputs_share,
     )  # fmt: skip
 
 

@@ -27,8 +27,7 @@ class ServeSettings(BaseModel):
     says the bundle. `events` is the folder of the event log, or the redis:// address of one that a collector drains.
     `writers` is where the count of exposures outlives a kill: `writers/` of that folder, named when there is none.
     `covariates`: the card's, logged with every exposure. `inputs_share`: the card's, of the requests, whose inputs are
-    logged. `unit`: the card's, whose ids name who is assigned; the
-    entity's when left out.
+    logged. `unit`: the card's, whose ids name who is assigned; the entity's when left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

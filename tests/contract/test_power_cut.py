@@ -30,7 +30,7 @@ from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
 from serinus.wiring.deployer import FileDeployer
 from tests.disks import PowerDisk
-from tests.unit.rollout.fakes import ONE, THREE, TOY, TWO, World
+from tests.unit.rollout.fakes import ONE, THREE, TWO, World
 
 SPEC: RolloutSpec = World().make(Wanted(TWO, ONE), ONE)
 OTHER = SPEC.model_copy(update={"name": THREE.name, "created_at": SPEC.created_at + 1})
