@@ -19,12 +19,14 @@ from urllib.request import Request, urlopen
 import pytest
 from renewal_copy import Project, new_project
 
+from serinus.core.names import ServiceRef
 from serinus.core.rollout.evidence import Readiness
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosted, Hosting, hosted
 from serinus.wiring.services import rollouts, wanted
 
 pytestmark = pytest.mark.slow
+RENEWAL = ServiceRef("default", "renewal")
 SECONDS = 300
 
 
@@ -58,8 +60,8 @@ def _trained(project: Project, name: str, register: str) -> None:
 def _served(copy: Project) -> dict[str, float]:
     """The answer of each revision of the rollout, from its real predictor."""
     project = open_project(copy.environment)
-    with hosted(project, "renewal", Hosting()) as host:
-        asked, deadline = wanted(project, "renewal"), time.monotonic() + SECONDS
+    with hosted(project, RENEWAL, Hosting()) as host:
+        asked, deadline = wanted(project, RENEWAL), time.monotonic() + SECONDS
         while not all(host.arms.condition(one).readiness is Readiness.READY for one in (asked.first, asked.revision)):
             assert time.monotonic() < deadline, "its predictors do not come up"
             host.controller.tick()
@@ -78,7 +80,7 @@ def _answer(host: Hosted, revision: str) -> float:
 def test_the_rollout_goes_on_with_the_same_revisions_and_the_same_answers(moved: Moved) -> None:
     assert _served(moved.project) == moved.before
     project = open_project(moved.project.environment)
-    assert rollouts(project, "renewal").names() == [wanted(project, "renewal").rollout], "no other one began"
+    assert rollouts(project, RENEWAL).names() == [wanted(project, RENEWAL).rollout], "no other one began"
 
 
 def test_versions_and_features_are_found(moved: Moved) -> None:
