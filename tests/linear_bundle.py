@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from serinus.model.bundle import FeatureSource, Golden, Lineage, Manifest, write
 from serinus.model.scorers import LinearScorer
 
 
-def linear_bundle(folder: Path, problem: str, *, intercept: float = 0.0) -> Path:
-    """Written into `folder`; one `intercept`, one content."""
-    scorer = LinearScorer(np.zeros(1), np.ones(1), np.ones(1), intercept)
+def linear_bundle(folder: Path, problem: str, inputs: Sequence[str] = ("x",)) -> Path:
+    """Written into `folder`; of the same inputs it has the same content."""
+    scorer = LinearScorer(np.zeros(len(inputs)), np.ones(len(inputs)), np.ones(len(inputs)), 0.0)
     manifest = Manifest(
         problem=problem,
         problem_kind="scoring",
@@ -21,7 +22,7 @@ def linear_bundle(folder: Path, problem: str, *, intercept: float = 0.0) -> Path
         item=None,
         candidate="linear",
         scorer=scorer.kind,
-        inputs=({"name": "x"},),
+        inputs=tuple({"name": one} for one in inputs),
         features=FeatureSource(service=problem, service_hash="0" * 64, columns=()),
         calibration=Calibration(sampling_rate=1.0),
         profile=(),

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 
 from serinus.core.errors import Conflict, NotFound, SerinusError, Unavailable
 from serinus.files import DISK
+from serinus.registry.moved import follow, root_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+# Every run that a pipeline opened has it: the pipeline's job id.
+JOB_TAG = "serinus.pipeline_run"
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -34,13 +37,18 @@ _SETTINGS = {
 
 @cache
 def connect(uri: str) -> MlflowClient:
-    """A client of a tracking server, or of a SQLite file (made when missing, artifacts in a folder beside it)."""
+    """A client of a tracking server, or of a SQLite file (made when missing, artifacts in a folder beside it).
+
+    One that was moved, with its artifacts, goes on in its new place.
+    """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     if uri.startswith(_SQLITE):
-        DISK.folder(Path(uri.removeprefix(_SQLITE)).parent)
+        database = Path(uri.removeprefix(_SQLITE))
+        DISK.folder(database.parent)
+        follow(database, JOB_TAG)
     with translated(f"MLflow at {uri}"), warnings.catch_warnings():
         # MLflow's own use of SQLAlchemy warns while its tables are mapped; nothing of ours can change that.
         warnings.simplefilter("ignore")
@@ -53,7 +61,7 @@ def artifact_root(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside a SQLite file; a server decides for itself."""
     if not uri.startswith(_SQLITE):
         return None
-    return (Path(uri.removeprefix(_SQLITE)).parent / "artifacts").resolve().as_uri()
+    return root_of(Path(uri.removeprefix(_SQLITE)))
 
 
 @contextmanager

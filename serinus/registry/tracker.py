@@ -10,9 +10,9 @@ from pathlib import Path
 
 from serinus.core.errors import Conflict
 from serinus.core.ports import Dataset
-from serinus.registry.connection import artifact_root, connect, translated
+from serinus.registry.connection import JOB_TAG, artifact_root, connect, translated
 
-JOB_TAG, FAILURE_TAG = "serinus.pipeline_run", "serinus.failure"
+FAILURE_TAG = "serinus.failure"
 _DIGEST = 36
 
 

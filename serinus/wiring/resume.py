@@ -27,9 +27,10 @@ _PARAMETER = "parameter "
 
 
 class RunFile(BaseModel):
-    """`run.json`: what a run was asked to do, and how often each of its steps was made anew.
+    """`run.json`: what a run was asked to do, how often each of its steps was made anew, and the folder of its results.
 
-    `service` is where it deploys; empty for the problem's usual one.
+    `service` is where it deploys; empty for the problem's usual one. Records and the pipeline's cache name results by
+    whole paths, so those of a run that was moved since are not used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +39,7 @@ class RunFile(BaseModel):
     register_: str = Field(alias="register")
     service: str = ""
     made_anew: dict[str, int] = Field(default_factory=dict)
+    folder: str = ""
 
     @property
     def ref(self) -> ServiceRef:
@@ -67,7 +69,8 @@ class Resumable:
         run = self.journal.run
         if any(not one.name.startswith(".") for one in self.journal.folder.glob("*")):
             raise Conflict(f"there is a run {run} already", hint=f"take it up again with --resume {run}")
-        return self._save(RunFile(problem=self.problem.card.name, register=register, service=service))
+        folder = str(self.journal.folder)
+        return self._save(RunFile(problem=self.problem.card.name, register=register, service=service, folder=folder))
 
     def known(self) -> RunFile:
         """A run that began earlier. Raises `NotFound`, or `Conflict` when it is another problem's."""
@@ -90,14 +93,24 @@ class Resumable:
         """
         before = self.known()
         asked = before.model_copy(
-            update={"register_": register or before.register_, "service": service or before.service}
+            update={
+                "register_": register or before.register_,
+                "service": service or before.service,
+                "folder": str(self.journal.folder),
+            }
         )
-        anew = stale(self.project, self.problem, self.journal.read(), asked)
+        anew = self._anew(before, asked)
         counts = before.made_anew | {step: before.made_anew.get(step, 0) + 1 for step in anew}
         after = self._save(asked.model_copy(update={"made_anew": counts}))
         for step in anew:
             self.journal.drop(step)
         return after, anew
+
+    def _anew(self, before: RunFile, asked: RunFile) -> dict[str, str]:
+        record = self.journal.read()
+        if before.folder in ("", asked.folder):
+            return stale(self.project, self.problem, record, asked)
+        return {one.name: f"it was moved from {before.folder}" for one in _finished(record)}
 
     def _save(self, file: RunFile) -> RunFile:
         DISK.replace(self._path, file.model_dump_json(indent=1, by_alias=True) + "\n")
@@ -106,13 +119,17 @@ class Resumable:
 
 def stale(project: Project, problem: LoadedProblem, run: RunRecord, asked: RunFile) -> dict[str, str]:
     """Finished steps whose results must not be used again, each with the reason, in the order of the pipeline."""
-    finished = [one for one in run.steps if one.status == "ok" and kind(one.name) in USES]
+    finished = _finished(run)
     now, damaged = _Now(project, problem, asked), _damaged(finished)
     found = now.stale(finished, damaged)
     # A run that ended needs no shared folder any more; one that goes on must own them.
     if any(one.name == _LAST for one in finished) and _LAST not in found:
         return found
     return now.stale(finished, _taken(project.home, run) | damaged)
+
+
+def _finished(run: RunRecord) -> list[StepRecord]:
+    return [one for one in run.steps if one.status == "ok" and kind(one.name) in USES]
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ import pytest
 from serinus.core.errors import Conflict, NotFound, Unavailable
 from serinus.core.names import ServiceRef
 from serinus.core.ports import Dataset
-from serinus.registry.connection import connect
+from serinus.registry.connection import JOB_TAG, connect
 from serinus.registry.registry import INTENT_TAG, MANAGED_TAG, MlflowRegistry
-from serinus.registry.tracker import JOB_TAG, MlflowTracker
+from serinus.registry.tracker import MlflowTracker
 from serinus.rollout.registry_sync import RETRY_SECONDS, InService, RegistrySync, Synced
 from tests.revisions import revision
 from tests.servers import free_port

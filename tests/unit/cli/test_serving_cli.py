@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -26,12 +25,13 @@ from serinus.evidence.collector import CollectorSettings, make_app
 from serinus.evidence.intake import OutcomeNames
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.model.bundle import Manifest
-from serinus.wiring.adapters import deployer
+from serinus.wiring.adapters import bundle_store, deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker
 from serinus.wiring.services import FirstRevision, places, rollouts, wanted
 from serinus.wiring.serving import Wish, choose, collect_settings, predictor_command, serve_settings, settings_of
+from tests.linear_bundle import linear_bundle
 from tests.servers import free_port, wait_for_port
 
 RENEWAL = ServiceRef("default", "renewal")
@@ -303,17 +303,18 @@ def test_a_trace_goes_from_the_request_to_the_snapshot(logged: Path, monkeypatch
     assert run("trace", "renewal", "r9").exit_code == 4
 
 
-def test_a_trace_names_what_the_model_was_fed_as_its_bundle_does(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def manifest(folder: Path) -> SimpleNamespace:
-        assert folder == logged / "b2"
-        return SimpleNamespace(inputs=({"name": "tenure"}, {"name": "amount"}))
+def test_a_trace_names_what_the_model_was_fed_as_its_bundle_does(
+    logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = linear_bundle(tmp_path / "made", "renewal", ("tenure", "amount"))
+    uri = bundle_store(open_project()).put("renewal", made)
 
-    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Versions())
+    class Stored(Versions):
+        def version(self, model: str, which: str) -> ModelVersion:
+            return replace(super().version(model, which), storage_uri=uri)
+
+    monkeypatch.setattr("serinus.wiring.serving.registry", lambda project: Stored())
     monkeypatch.setattr("serinus.wiring.trace.registry", lambda project: Versions())
-    monkeypatch.setattr(
-        "serinus.wiring.trace.bundle_store", lambda project: SimpleNamespace(get=lambda uri: logged / "b2")
-    )
-    monkeypatch.setattr("serinus.wiring.trace.read_manifest", manifest)
     (fed,) = json.loads(run("trace", "renewal", "r1", "--json").stdout)["inputs"]
     assert fed["fed"] == {"tenure": 0.5, "amount": 3.0}
     assert "tenure 0.5, amount 3" in " ".join(run("trace", "renewal", "r1").stdout.split())

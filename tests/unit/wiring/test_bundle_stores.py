@@ -42,21 +42,20 @@ def test_a_version_of_another_home_is_served_from_the_shared_store(
     project = _home(renewal_project, "second", "shared")
     found = registry(project).version("renewal", "1")
     assert found.storage_uri == f"bundles://shared/renewal/{registered}"
-    deployer(project).want(RENEWAL, ModelRef("renewal", 2), "file:///b2")
+    assert want(project, RENEWAL, "1", "", "renewal").revision.storage_uri == found.storage_uri
     wish = Wish(RENEWAL, version="1")
     settings = serve_settings(project, wish, host="127.0.0.1", http_port=1, grpc_port=0)
     assert bundle_at(settings.storage_uri) == tmp_path / "bundles/renewal" / registered
-    assert want(project, RENEWAL, "1", "").revision.storage_uri == found.storage_uri
 
 
 def test_without_that_store_it_is_refused_before_it_is_wanted(renewal_project: Path, registered: str) -> None:
     project = _home(renewal_project, "third")
     deployer(project).want(RENEWAL, ModelRef("renewal", 2), "file:///b2")
     with pytest.raises(UsageError, match="no bundle store shared"):
-        want(project, RENEWAL, "1", "")
+        want(project, RENEWAL, "1", "", "renewal")
     known = deployer(project).service(RENEWAL)
     assert known is not None
-    assert known.version == 2
+    assert known.model.version == 2
 
 
 def test_a_store_that_is_known_no_more_stops_its_arm_alone(renewal_project: Path, registered: str) -> None:
@@ -69,8 +68,7 @@ def test_a_revision_has_one_name_wherever_its_home_is(renewal_project: Path, reg
     names = set()
     for home in ("here", "there"):
         project = _home(renewal_project, home, "shared")
-        deployer(project).want(RENEWAL, ModelRef("renewal", 2), "file:///b2")
-        names.add(want(project, RENEWAL, "1", "").revision.name)
+        names.add(want(project, RENEWAL, "1", "", "renewal").revision.name)
     assert len(names) == 1
 
 

@@ -202,6 +202,19 @@ def test_taking_up_forgets_what_is_made_anew_and_keeps_the_choice(run: Run) -> N
     assert run.resumable.take_up("")[0] == file, "nothing more is made anew the next time"
 
 
+def test_a_run_whose_home_was_moved_makes_all_of_its_results_anew(run: Run, renewal_project: Path) -> None:
+    """Its records, and the cache of the pipeline, name them by whole paths."""
+    before = run.resumable.known()
+    moved = Run.__new__(Run)
+    moved.folder = renewal_project.rename(renewal_project.with_name("moved"))
+    moved.journal = Journal(moved.project.home, "renewal", "mine")
+    file, anew = moved.resumable.take_up("")
+    assert anew == dict.fromkeys(ALL, f"it was moved from {run.journal.folder}")
+    assert moved.journal.read().steps == ()
+    assert file.folder == str(moved.journal.folder) != before.folder
+    assert moved.resumable.take_up("") == (file, {})
+
+
 def test_a_run_is_resumed_for_its_own_problem_alone(run: Run) -> None:
     with pytest.raises(Conflict, match="there is a run mine already"):
         run.resumable.begin("chosen")
