@@ -14,6 +14,7 @@ from serinus.core.bundles import content_of
 from serinus.core.card import Problem
 from serinus.core.errors import UsageError
 from serinus.core.names import ServiceRef
+from serinus.core.ports import Service
 from serinus.wiring.project import Project
 from serinus.wiring.services import service_of
 from serinus.wiring.serving import id_kinds, outcome_names
@@ -45,7 +46,7 @@ def chart_values(project: Project, ref: ServiceRef, shares: Shares) -> dict[str,
     elif shares.weight:
         raise UsageError(f"{ref.shown} has version {first} alone", hint="without a second one the weight is 0")
     return {
-        "service": _service(project, ref, card),
+        "service": _service(project, service, card),
         "revisions": revisions,
         "route": route_values(shares, card.operation.rollout.hold_back, card.data.seed),
     }
@@ -64,11 +65,15 @@ def route_values(shares: Shares, hold_back: int, seed: int) -> dict[str, Any]:
     return {"weight": shares.weight, "listed": arm.value, "buckets": regex_of(buckets) if buckets else ""}
 
 
-def _service(project: Project, ref: ServiceRef, card: Problem) -> dict[str, Any]:
-    """What predictors and the collector must know of the card, and the key types of the version that is wanted."""
-    kinds, (label, *others) = id_kinds(project, ref), outcome_names(card)
+def _service(project: Project, service: Service, card: Problem) -> dict[str, Any]:
+    """Its names, what predictors and the collector must know of the card, and key types of the version that is wanted.
+
+    The namespace is that of the release.
+    """
+    kinds, (label, *others) = id_kinds(project, service.ref), outcome_names(card)
     return {
-        "name": ref.name,
+        "name": service.ref.name,
+        "problem": service.problem,
         "covariates": list(card.requirements.covariates),
         "inputsShare": card.operation.inputs_share,
         "unit": card.framing.unit,

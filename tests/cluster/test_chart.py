@@ -69,7 +69,7 @@ def test_a_revision_is_named_by_its_bundle_and_by_whatever_else_decides_its_answ
     text = rendered(BOTH)
     (runtime,) = documents(text, "ServingRuntime")
     for one in by_version(text).values():
-        served = {key: value for key, value in settings(one).items() if key not in ("version", "revision")}
+        served = {key: value for key, value in settings(one).items() if key not in ("version", "revision", "inputs_share")}
         template = json.dumps([runtime["spec"], served], sort_keys=True, separators=(",", ":"))
         version, uri = one["metadata"]["labels"]["serinus.dev/version"], one["spec"]["predictor"]["model"]["storageUri"]
         assert one["metadata"]["name"] == revision_name("retail", version, uri, template)
@@ -110,6 +110,24 @@ def test_a_job_that_would_differ_is_another_job(change: Mapping[str, Any], same:
     assert (before["spec"] == after["spec"]) is same
 
 
+def test_two_services_of_one_model_in_one_namespace_have_no_object_in_common() -> None:
+    other = {"service.name": "retail-b", "service.problem": "retail"}
+    texts = rendered(BOTH), rendered(BOTH, other, release="serinus-b")
+    one, two = ({(found["kind"], found["metadata"]["name"]) for found in documents(text)} for text in texts)
+    assert not one & two
+    served = [ServeSettings.model_validate(settings(by_version(text)[1])) for text in texts]
+    assert [str(found.service) for found in served] == ["serinus/retail", "serinus/retail-b"]
+    assert served[0].salt != served[1].salt
+    uris = [by_version(text)[1]["spec"]["predictor"]["model"]["storageUri"] for text in texts]
+    assert [uri.partition("/bundles/")[2] for uri in uris] == [f"retail/{'a' * 64}"] * 2
+
+
+def test_a_name_that_is_too_long_for_the_hosts_that_kserve_makes_is_refused() -> None:
+    assert rendered({"service.name": "a" * 32})
+    with pytest.raises(ValueError, match="at most 39 characters together"):
+        rendered({"service.name": "a" * 33})
+
+
 def test_without_revisions_there_are_neither_predictors_nor_a_route() -> None:
     kinds = {one["kind"] for one in documents(rendered())}
     assert not kinds & {"InferenceService", "HTTPRoute"}
@@ -144,6 +162,7 @@ def test_the_collector_takes_its_settings() -> None:
         ({"features.resources.limit": {}}, "'limit' not allowed"),
         ({"service.name": "Retail"}, "/service/name"),
         ({"service.name": "a" * 36}, "/service/name"),
+        ({"service.problem": "card_fraud"}, "/service/problem"),
         ({"revisions.stable.bundle": "b7bbe1"}, "/revisions/stable/bundle"),
         ({"revisions.stable.bundle": "a" * 64}, "/revisions/stable/version"),
         ({"revisions.canary.version": "2"}, "/revisions/canary/version"),

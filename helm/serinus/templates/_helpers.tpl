@@ -69,9 +69,21 @@ redis://{{ if (index $top.Values $name).existingSecret }}:$({{ upper $name }}_PA
 {{- end }}
 {{- end }}
 
+{{/* The service as documents and commands name it. KServe makes host names of both parts (serinus/core/names.py). */}}
+{{- define "serinus.service" -}}
+{{- $ref := printf "%s/%s" .Release.Namespace .Values.service.name -}}
+{{- if gt (len $ref) 40 }}{{ fail (printf "service.name: %s is too long: name and namespace have at most 39 characters together" $ref) }}{{ end -}}
+{{ $ref }}
+{{- end }}
+
+{{/* The problem whose model it serves. */}}
+{{- define "serinus.problem" -}}
+{{ .Values.service.problem | default .Values.service.name }}
+{{- end }}
+
 {{/* A constant of the service: from its names, so that one that is made anew gives everybody the same bucket. */}}
 {{- define "serinus.salt" -}}
-{{ .Values.service.salt | default (printf "%s/%s" .Release.Namespace .Values.service.name | sha256sum | trunc 16) }}
+{{ .Values.service.salt | default (include "serinus.service" . | sha256sum | trunc 16) }}
 {{- end }}
 
 {{- define "serinus.environment" -}}
@@ -121,7 +133,7 @@ redis://{{ if (index $top.Values $name).existingSecret }}:$({{ upper $name }}_PA
 {{/* What a revision's name is made of beside its bundle: whatever else decides how it answers. */}}
 {{- define "serinus.settings" -}}
 {{- $settings := dict
-  "service" .Values.service.name
+  "service" (include "serinus.service" .)
   "salt" (include "serinus.salt" .)
   "storage_uri" "/mnt/models"
   "online" (include "serinus.address" (list . "features"))
@@ -138,7 +150,7 @@ redis://{{ if (index $top.Values $name).existingSecret }}:$({{ upper $name }}_PA
 
 {{/* Where the bundle of a revision is. Takes (list . REVISION). */}}
 {{- define "serinus.bundlePath" -}}
-bundles/{{ (index . 0).Values.service.name }}/{{ (index . 1).bundle }}
+bundles/{{ include "serinus.problem" (index . 0) }}/{{ (index . 1).bundle }}
 {{- end }}
 
 {{- define "serinus.storageUri" -}}

@@ -49,7 +49,7 @@ template:
           - |
             run=$SERINUS_HOME/runs/$RUN
             if [ -f "$run/run.json" ]; then how=--resume; else rm -rf "$run"; how=--name; fi
-            exec serinus pipeline run {{ .Values.service.name }} --register {{ .Values.training.register }} "$how" "$RUN"
+            exec serinus pipeline run {{ include "serinus.problem" . }} --service {{ include "serinus.service" . }} --register {{ .Values.training.register }} "$how" "$RUN"
         env:
           {{- include "serinus.commandLine" . | nindent 10 }}
           # The name of the Job.

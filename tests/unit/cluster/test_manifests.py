@@ -43,6 +43,7 @@ from tests.cluster.manifests import (
 )
 
 BASE = committed()
+REF = ServiceRef(NAMESPACE, SERVICE)
 
 
 def _values(path: Any) -> Any:
@@ -75,12 +76,11 @@ def test_the_sample_is_what_the_command_writes(tmp_path: Any) -> None:
     named = _values(REVISIONS)
     project = open_project({"SERINUS_HOME": str(tmp_path)}, start=ROOT)
     for one in named["revisions"].values():
-        FileDeployer(tmp_path / "services").want(
-            ServiceRef.parse(SERVICE), ModelRef(SERVICE, int(one["version"])), f"file:///home/{one['bundle']}"
-        )
+        model = ModelRef(SERVICE, int(one["version"]))
+        FileDeployer(tmp_path / "services").want(REF, model, f"bundles://home/{SERVICE}/{one['bundle']}")
     # The key types are those of the bundle, which is not here.
     assert named["service"].pop("keys") == {"unit": "INT64", "item": "STRING"}
-    written = chart_values(project, ServiceRef.parse(SERVICE), Shares(WEIGHT))
+    written = chart_values(project, REF, Shares(WEIGHT))
     del written["service"]["keys"]
     assert written == named
     card = project.problem(SERVICE).card
@@ -104,8 +104,8 @@ def test_the_collector_knows_outcomes_and_ids_of_the_card() -> None:
 def test_a_revision_is_named_by_what_it_serves_and_serves_it(one: Document) -> None:
     model, name = one["spec"]["predictor"]["model"], one["metadata"]["name"]
     served = ServeSettings.model_validate(settings(one))
-    assert (served.revision, served.version) == (name, one["metadata"]["labels"]["serinus.dev/version"])
-    assert (served.salt, served.accept_event_time) == (SALT, True)
+    assert (served.revision, str(served.version)) == (name, one["metadata"]["labels"]["serinus.dev/version"])
+    assert (served.service, served.salt, served.accept_event_time) == (REF, SALT, True)
     assert model["storageUri"].startswith(f"pvc://{HOME_CLAIM}/bundles/{SERVICE}/")
     assert name.startswith(revision_name(SERVICE, served.version, "")[: -len("hash66")])
     assert len(f"{name}-predictor") <= 63
