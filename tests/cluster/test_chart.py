@@ -69,7 +69,8 @@ def test_a_revision_is_named_by_its_bundle_and_by_whatever_else_decides_its_answ
     text = rendered(BOTH)
     (runtime,) = documents(text, "ServingRuntime")
     for one in by_version(text).values():
-        served = {key: value for key, value in settings(one).items() if key not in ("version", "revision", "inputs_share")}
+        apart = ("version", "revision", "inputs_share")
+        served = {key: value for key, value in settings(one).items() if key not in apart}
         template = json.dumps([runtime["spec"], served], sort_keys=True, separators=(",", ":"))
         version, uri = one["metadata"]["labels"]["serinus.dev/version"], one["spec"]["predictor"]["model"]["storageUri"]
         assert one["metadata"]["name"] == revision_name("retail", version, uri, template)
