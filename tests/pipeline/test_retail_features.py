@@ -21,7 +21,7 @@ from serinus.features.dataset import Requests
 from serinus.features.feast_store import FeastStore
 from serinus.features.inputs import columns_of
 from serinus.features.online import OnlineReader, SqliteStore
-from serinus.features.redis_store import RedisStore
+from serinus.features.stores import store_of
 from serinus.features.transforms import Matrix, matrix
 from serinus.serving.stages import Admitted, FeatureLookup
 from serinus.wiring.adapters import feature_clock, feature_store
@@ -158,11 +158,7 @@ def test_every_served_row_of_a_week_is_its_offline_row(
     with redis_server(tmp_path) as server:
         address = server.address if backend == "redis" else str(tmp_path / "online.db")
         clock = feature_clock(project, "retail", address)
-        kept = (
-            RedisStore(address, "retail", timeout=PATIENT_SECONDS)
-            if backend == "redis"
-            else SqliteStore(Path(address), "retail")
-        )
+        kept = store_of(address, "retail", timeout=PATIENT_SECONDS)
         reader = OnlineReader(kept, store.service_description(card.data.feature_service))
         look_up = FeatureLookup(reader, "customer", "item")
         of_request = asked.rows.groupby("request", sort=True).indices
