@@ -55,6 +55,7 @@ def renewal_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SERINUS_RUN",
         "SERINUS_TRACKING_URI",
         "SERINUS_ONLINE",
+        "SERINUS_EVENTS",
         "SERINUS_SALT",
     ):
         monkeypatch.delenv(name, raising=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serinus.cli import chart, evidence, features, model, pipeline, problem, rollout, serving
+from serinus.cli import chart, evidence, features, home, model, pipeline, problem, rollout, serving
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(problem.app, name="problem", help="Problem cards: check one, or write a new one.")
@@ -15,6 +15,7 @@ app.add_typer(features.app, name="features", help="Feature store: build, materia
 app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
 app.add_typer(model.app, name="model", help="Registered model versions and their aliases.")
 app.add_typer(rollout.app, name="rollout", help="Rollouts: start, watch, steer, look back.")
+app.add_typer(home.app, name="home", help="Where runs write: convert one of an earlier release.")
 app.command()(serving.serve)
 app.command()(serving.predict)
 app.command()(serving.bucket)

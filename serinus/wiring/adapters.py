@@ -6,7 +6,6 @@ Invariant: adapters are made on demand, so a command loads only the systems that
 from __future__ import annotations
 
 import functools
-import hashlib
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -18,6 +17,7 @@ from serinus.core.ports import BundleStore, Deployer, Registry, RunTracker
 from serinus.features.snapshots import Earlier, FeatureClock, fingerprint
 from serinus.features.stores import SQLITE_ONLY, loader_of
 from serinus.wiring.deployer import FileDeployer
+from serinus.wiring.home_layout import SERVICES
 from serinus.wiring.project import Project, load_module, read_yaml
 
 if TYPE_CHECKING:
@@ -31,18 +31,8 @@ def bundle_store(project: Project) -> BundleStore:
 
 def deployer(project: Project) -> Deployer:
     """Service files below the home."""
-    folder = project.home / "services"
-    if not project.profile.salt:
-        return FileDeployer(folder)
-    return FileDeployer(folder, new_salt=functools.partial(_salt, project))
-
-
-def _salt(project: Project, service: ServiceRef) -> str:
-    """The profile's for the usual service of a problem. No two services assign units alike, so others derive one."""
-    salt = project.profile.salt
-    if is_usual(project, service):
-        return salt
-    return hashlib.blake2b(f"{salt}\0{service}".encode(), digest_size=8).hexdigest()
+    folder, salt = project.home / SERVICES, project.profile.salt
+    return FileDeployer(folder, new_salt=lambda: salt) if salt else FileDeployer(folder)
 
 
 def is_usual(project: Project, service: ServiceRef) -> bool:

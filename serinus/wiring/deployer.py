@@ -21,11 +21,11 @@ from serinus.core.ports import Service
 from serinus.files import DISK, Disk
 
 _SALT_BYTES = 8
-_SERVICE = TypeAdapter(Service)
+SERVICE = TypeAdapter(Service)
 FILE = "service.json"
 
 
-def _new_salt(_: ServiceRef) -> str:
+def _new_salt() -> str:
     return secrets.token_hex(_SALT_BYTES)
 
 
@@ -37,7 +37,7 @@ class FileDeployer:
         folder: Path,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_salt: Callable[[ServiceRef], str] = _new_salt,
+        new_salt: Callable[[], str] = _new_salt,
         disk: Disk = DISK,
     ) -> None:
         self._folder, self._now, self._new_salt, self._disk = folder, now, new_salt, disk
@@ -46,7 +46,7 @@ class FileDeployer:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
         known, version = self.service(service), model.version
         if known is None:
-            salt = self._new_salt(service)
+            salt = self._new_salt()
             self._save(Service(service, model.name, version, storage_uri, salt, template, 0, version, storage_uri))
             return
         if known.problem != model.name:
@@ -79,7 +79,7 @@ class FileDeployer:
         if not path.exists():
             return None
         try:
-            return _SERVICE.validate_python(
+            return SERVICE.validate_python(
                 {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "since"}
             )
         except (ValueError, AttributeError) as fault:
@@ -91,8 +91,12 @@ class FileDeployer:
 
     def _save(self, service: Service) -> None:
         since = self._now().isoformat(timespec="seconds")
-        document = {**_SERVICE.dump_python(service, mode="json"), "since": since}
-        self._disk.replace(self._path(service.ref), json.dumps(document, indent=1) + "\n")
+        self._disk.replace(self._path(service.ref), written(service, since))
 
     def _path(self, service: ServiceRef) -> Path:
         return self._folder / service.namespace / service.name / FILE
+
+
+def written(service: Service, since: str) -> str:
+    """The text of a service file; `since` is for people."""
+    return json.dumps({**SERVICE.dump_python(service, mode="json"), "since": since}, indent=1) + "\n"

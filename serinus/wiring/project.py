@@ -30,17 +30,19 @@ from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
 from serinus.core.names import feast_project
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
 from serinus.model.stores import HOME, BundleStores
+from serinus.wiring.home_layout import require_current
 from serinus.wiring.problem_code import MARKER, problem_fault
 
-_OVERRIDDEN = ("kfp_endpoint", "tracking_uri", "online", "salt", "bundle_store")
+_OVERRIDDEN = ("kfp_endpoint", "tracking_uri", "online", "events", "salt", "bundle_store")
 StoreName = Annotated[str, Field(pattern=rf"^{STORE_NAME}$")]
 
 
 class Profile(BaseModel):
     """Addresses of one environment. `home` is absolute once loaded; the others default to places below it.
 
-    `online`: the online store, a path or an address of Redis; that of Feast's configuration when empty. `salt`: that
-    of services which are made here; drawn when empty.
+    `online`: the online store, a path or an address of Redis; that of Feast's configuration when empty. `events`:
+    the Redis to which predictors log, for a collector to drain; files of the home when empty. `salt`: that of every
+    service which is made here; drawn for each when empty.
     `bundle_store`: the name of the bundle store that is written to; `bundle_stores`: addresses by name, of those beside
     `home`, which is a folder of the home unless it is named here, too.
     `kfp_ui` is where people look at runs: another address than the API's, so without it no link is shown.
@@ -53,6 +55,7 @@ class Profile(BaseModel):
     kfp_endpoint: str = ""
     kfp_namespace: str = ""
     online: str = ""
+    events: str = ""
     salt: str = ""
     kfp_ui: str = ""
     bundle_store: str = HOME
@@ -114,10 +117,10 @@ class Project:
     layout: _Layout
     profile: Profile
 
-    @property
+    @cached_property
     def home(self) -> Path:
-        """Where runs write."""
-        return self.profile.home
+        """Where runs write. Raises `Conflict` for a home of an earlier release, which `serinus home convert` opens."""
+        return require_current(self.profile.home)
 
     @property
     def feature_repo(self) -> Path:

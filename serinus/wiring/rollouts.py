@@ -32,7 +32,7 @@ from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, accessible
-from serinus.wiring.services import FirstRevision, events_folder, places, rollouts, service_of, wanted
+from serinus.wiring.services import FirstRevision, events_address, events_folder, places, rollouts, service_of, wanted
 from serinus.wiring.serving import predictor_command
 from serinus.wiring.settings import ServeSettings
 
@@ -171,7 +171,8 @@ def _launch(
             revision=revision.name,
             storage_uri=_address(bundles, revision.storage_uri),
             online=online,
-            events=str(events_folder(project, service.ref)),
+            events=events_address(project, service.ref),
+            writers=str(events_folder(project, service.ref) / "writers"),
             http_port=port,
             grpc_port=0,
             accept_event_time=hosting.event_time,

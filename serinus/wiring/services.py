@@ -6,9 +6,11 @@ What is of one service is below a folder of its own, so services never meet.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serinus.core.bundles import content_of
 from serinus.core.card import Problem
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.names import ModelRef, ServiceRef
@@ -20,6 +22,7 @@ from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
 from serinus.rollout.service import Wanted, stable_revision
 from serinus.wiring.adapters import deployer, is_usual
+from serinus.wiring.home_layout import EVENTS, SERVICES
 from serinus.wiring.project import Project
 
 
@@ -72,12 +75,17 @@ class FirstRevision:
 
 def places(project: Project, service: ServiceRef) -> Places:
     """Of a service, whether there is one yet or not."""
-    return Places(project.home / "services" / service.namespace / service.name)
+    return Places(project.home / SERVICES / service.namespace / service.name)
 
 
 def events_folder(project: Project, service: ServiceRef) -> Path:
     """The event log of a service."""
-    return project.home / "events" / service.namespace / service.name
+    return project.home / EVENTS / service.namespace / service.name
+
+
+def events_address(project: Project, service: ServiceRef) -> str:
+    """Where its predictors log: that of the profile, or the event log itself."""
+    return project.profile.events or str(events_folder(project, service))
 
 
 def service_of(project: Project, service: ServiceRef) -> Service:
@@ -129,8 +137,8 @@ def rollouts(project: Project, service: ServiceRef) -> LocalRollouts:
 def wanted(project: Project, service: ServiceRef) -> Wanted:
     """What the service file asks for. Raises what `service_of` does."""
     found = service_of(project, service)
-    asked = revision(service, found.model, found.storage_uri, found.template)
-    return Wanted(asked, revision(service, found.first_model, found.first_uri), found.retry)
+    asked = revision_of(project, service, found.model, found.storage_uri, found.template)
+    return Wanted(asked, revision_of(project, service, found.first_model, found.first_uri), found.retry)
 
 
 def in_service(project: Project, service: ServiceRef) -> Revision | None:
@@ -147,15 +155,37 @@ def known_revision(project: Project, model: ModelRef) -> Revision | None:
 
 def _revisions(project: Project, service: ServiceRef) -> list[Revision]:
     """All that a service ever had, newest first."""
-    store, asked = rollouts(project, service), wanted(project, service)
-    specs = [store.spec(name) for name in reversed(store.names())]
-    return [*(one for spec in specs for one in (spec.candidate, spec.stable)), asked.revision, asked.first]
+    asked = wanted(project, service)
+    return [*_had(project, service), asked.revision, asked.first]
+
+
+def _had(project: Project, service: ServiceRef) -> Iterator[Revision]:
+    """Those that a rollout was about, newest first, and the one that was brought up first."""
+    store, first = rollouts(project, service), FirstRevision(places(project, service).first).get()
+    for spec in (store.spec(name) for name in reversed(store.names())):
+        yield from (spec.candidate, spec.stable)
+    yield from () if first is None else (first,)
 
 
 def synced(project: Project, service: ServiceRef) -> Synced | None:
     """What the controller last found in the registry; None before it looked."""
     path = places(project, service).registry
     return Synced.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def revision_of(project: Project, service: ServiceRef, model: ModelRef, uri: str, template: str = "") -> Revision:
+    """A version as a service serves it: under the name that it has there already, else under the one that follows.
+
+    Where a bundle is said to be can change (release 0.1 named places on a disk): log, routes and callers know the name
+    that was given first, and no rollout begins because a home was converted.
+    """
+    asked = revision(service, model, uri, template)
+    return next((one for one in _had(project, service) if _is_same(one, asked)), asked)
+
+
+def _is_same(one: Revision, other: Revision) -> bool:
+    served, asked = ((it.model, content_of(it.storage_uri), it.template) for it in (one, other))
+    return served == asked
 
 
 def revision(service: ServiceRef, model: ModelRef, uri: str, template: str = "") -> Revision:

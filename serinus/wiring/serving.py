@@ -19,7 +19,17 @@ from serinus.features.keys import IdKinds
 from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.project import Project
-from serinus.wiring.services import card_of, events_folder, in_service, known_revision, rollouts, service_of, wanted
+from serinus.wiring.services import (
+    card_of,
+    events_address,
+    events_folder,
+    in_service,
+    known_revision,
+    revision_of,
+    rollouts,
+    service_of,
+    wanted,
+)
 from serinus.wiring.settings import CollectSettings, ServeSettings
 
 
@@ -67,10 +77,11 @@ def settings_of(
         service=service.ref,
         salt=service.salt,
         version=choice.version,
-        revision=revision_name(service.ref.name, choice.version, choice.storage_uri, choice.template),
+        revision=_name(project, service, choice),
         storage_uri=bundle_store(project).address(choice.storage_uri),
         online=wish.online or online_address(project, service.problem),
-        events=str(events_folder(project, service.ref)),
+        events=events_address(project, service.ref),
+        writers=str(events_folder(project, service.ref) / "writers"),
         host=host,
         http_port=http_port,
         grpc_port=grpc_port,
@@ -79,6 +90,14 @@ def settings_of(
         inputs_share=card.operation.inputs_share,
         unit=card.framing.unit,
     )
+
+
+def _name(project: Project, service: Service, choice: Choice) -> str:
+    """Of the revision; a bundle's folder is no version, and has none but the one that follows from it."""
+    if isinstance(choice.version, str):
+        return revision_name(service.ref.name, choice.version, choice.storage_uri, choice.template)
+    model = ModelRef(service.problem, choice.version)
+    return revision_of(project, service.ref, model, choice.storage_uri, choice.template).name
 
 
 def predictor_command(root: Path, template: str, settings: ServeSettings) -> list[str]:
@@ -98,6 +117,7 @@ def collect_settings(
         folder=str(events_folder(project, service)),
         label=label,
         outcomes=tuple(others),
+        events=project.profile.events,
         host=host,
         port=port,
         accept_event_time=accept_event_time,
