@@ -102,7 +102,7 @@ def answered(settings: ServeSettings, project: Project, bodies: list[Body], roun
     """Both servers after all rounds."""
     (port,) = free_ports(1)
     document = {
-        "bundle": settings.storage_uri.removeprefix("file://"), "online": settings.online, "port": port,
+        "bundle": str(bundle_at(settings.storage_uri)), "online": settings.online, "port": port,
         "registry": str(project.home / "feast" / "retail" / "registry.db"),
     }  # fmt: skip
     ours = ["-m", "serinus.wiring.serve", settings.model_dump_json()]
