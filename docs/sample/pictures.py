@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from serinus.cli import rollout_view
+from serinus.core.bundles import content_of
 from serinus.core.names import ServiceRef
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -69,7 +70,7 @@ def record(home: Path, service: ServiceRef) -> None:
         state = max(fitting, key=lambda one: float(one["ended_at"]))
         spec = json.loads((state.pop("folder") / "spec.json").read_text())
         for arm in ("stable", "candidate"):
-            spec[arm]["storage_uri"] = spec[arm]["storage_uri"].rpartition("/")[2]
+            spec[arm]["storage_uri"] = content_of(spec[arm]["storage_uri"])
         _write(HERE / name, {"spec": spec, "state": state, "expected": {}})
 
 
