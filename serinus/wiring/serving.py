@@ -58,7 +58,7 @@ class Choice:
 
 
 def choose(project: Project, wish: Wish) -> Choice:
-    """Raises `NotFound` when nothing is deployed yet, `UsageError` when the bundle is another problem's."""
+    """Raises `NotFound` when there is no such service, `UsageError` when the bundle is another problem's."""
     return _asked(project, wish, service_of(project, wish.service))
 
 

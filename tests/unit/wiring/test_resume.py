@@ -11,6 +11,7 @@ import pytest
 
 import serinus
 from serinus.core.errors import Conflict, NotFound
+from serinus.core.names import ServiceRef
 from serinus.core.run import StepRecord, changes
 from serinus.wiring.journal import Journal
 from serinus.wiring.made_of import CHAMPION, MAKER, NO_CHAMPION, OTHER_ROOMS, USES, kind, made_of
@@ -56,6 +57,7 @@ class Run:
         if name == "prepare":
             reads = {"data.source": str(problem.source)}
         parameters = {"register": "chosen"} if name in ("gates", "register") else {}
+        parameters |= {"service": "default/renewal"} if name == "deploy" else {}
         made = made_of(self.project, problem, name, reads, parameters)
         self.artifact(name).mkdir(parents=True)
         (self.artifact(name) / "rows").write_text(name)
@@ -213,6 +215,15 @@ def test_a_run_whose_home_was_moved_makes_all_of_its_results_anew(run: Run, rene
     assert moved.journal.read().steps == ()
     assert file.folder == str(moved.journal.folder) != before.folder
     assert moved.resumable.take_up("") == (file, {})
+
+
+def test_a_run_that_is_taken_up_for_another_service_deploys_anew_and_trains_nothing(run: Run) -> None:
+    asked = RunFile(problem="renewal", register="chosen", service="shop/renewal-b")
+    found = stale(run.project, run.project.problem("renewal"), run.journal.read(), asked)
+    assert list(found) == ["deploy"]
+    assert "service" in found["deploy"]
+    assert run.resumable.take_up("", "shop/renewal-b")[0].ref == ServiceRef("shop", "renewal-b")
+    assert run.resumable.known().service == "shop/renewal-b"
 
 
 def test_a_run_is_resumed_for_its_own_problem_alone(run: Run) -> None:

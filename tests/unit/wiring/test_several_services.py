@@ -17,11 +17,12 @@ from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.words import Phase
-from serinus.wiring.adapters import deployer
+from serinus.wiring.adapters import deployer, registry
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker, hosted
 from serinus.wiring.services import (
+    FirstRevision,
     card_of,
     events_folder,
     places,
@@ -228,6 +229,24 @@ def test_the_salt_of_the_profile_is_that_of_the_usual_service_alone(
         found.append(service_of(open_project(), service).salt)
     assert found[0] == "a1b2c3d4"
     assert len(set(found)) == 3
+
+
+def test_the_versions_of_a_model_say_which_service_wants_and_serves_them(home: Path) -> None:
+    project = open_project()
+    for version in (1, 2):
+        uri = f"file:///bundles/renewal/b{version}"
+        registry(project).register("renewal", run_id="0" * 32, storage_uri=uri, tags={})
+    for service in (USUAL, OTHER):
+        FirstRevision(places(project, service).first).put(wanted(project, service).first)
+    deployer(project).want(OTHER, ModelRef("renewal", 1), "file:///bundles/renewal/b1")
+    found = json.loads(run("model", "list", "renewal", "--json").stdout)
+    assert (found["wanted_version"], found["gone"]) == (2, [])
+    assert {name: one["wanted_version"] for name, one in found["services"].items()} == {
+        "default/renewal": 2,
+        "shop/renewal-b": 1,
+    }
+    shown = run("model", "list", "renewal").stdout
+    assert "serves; shop/renewal-b:" in " ".join(shown.split())
 
 
 def test_a_folder_that_no_service_can_have_made_is_none(home: Path) -> None:
