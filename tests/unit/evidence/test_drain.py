@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
-from memory_log import decided, exposure, inputs, outcome, scores
+from memory_log import decided, exposure, inputs, outcome, row_of, scores
 
 from serinus.core.errors import Unavailable
 from serinus.core.events import BESIDE, Event, Stream
@@ -163,18 +163,32 @@ def test_killed_before_the_trim_the_rows_come_again_and_fold(source: Source, log
     assert source.entries[O] == []
 
 
+@pytest.mark.parametrize("stream", Stream)
 def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_keeps_nothing_back(
-    source: Source, log: Log, caplog: pytest.LogCaptureFixture
+    source: Source, log: Log, caplog: pytest.LogCaptureFixture, stream: Stream
 ) -> None:
-    source.add(O, outcome("o0"))
-    source.entries[O].append(Entry("2-0", {b"who\xff": b"knows"}))
+    source.add(stream, row_of(stream, "o0"))
+    source.entries[stream].append(Entry("2-0", {b"who\xff": b"knows"}))
     source.count = 2
-    source.add(O, outcome("o1"))
+    source.add(stream, row_of(stream, "o1"))
     drain = Drain(source, log)
     drain.once()
-    assert (ids(log, O), drain.moved[O], source.entries[O]) == (["o0", "o1"], 2, [])
+    assert (ids(log, stream), drain.moved[stream], source.entries[stream]) == (["o0", "o1"], 2, [])
     assert log.damage().torn_files == 1
     assert "2-0 is set aside" in caplog.text
+
+
+def test_several_sources_are_moved_each_with_what_is_beside_its_exposures_first(log: Log) -> None:
+    before, now = Source(), Source()
+    for name, source in (("r0", before), ("r1", now)):
+        source.add(S, scores(name))
+        source.add(E, exposure(name))
+    drain = Drain((before, now), log)
+    assert not drain.once()
+    assert [(stream, rows) for stream, rows in log.order] == [
+        (S, ["r0@toy-v1"]), (E, ["r0@toy-v1"]), (S, ["r1@toy-v1"]), (E, ["r1@toy-v1"]),
+    ]  # fmt: skip
+    assert not any((*drain.waiting.values(), *before.entries.values(), *now.entries.values()))
 
 
 class Pauses:
