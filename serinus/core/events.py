@@ -8,8 +8,10 @@ in the world that the features describe; they differ only in a replay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum, StrEnum
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from serinus.core.names import DEFAULT_NAMESPACE
@@ -188,6 +190,7 @@ class Column:
     before: Before = Before()
 
 
+@cache
 def columns(stream: Stream, use: Use | None = None) -> tuple[Column, ...]:
     """The columns of a stream, in order; those of one use, where it is asked for."""
     kind = ROW_TYPES[stream]
@@ -201,6 +204,18 @@ def _column(name: str, hint: Any) -> Column:  # noqa: ANN401 - a type as Python 
     uses = frozenset(one for one in marks if isinstance(one, Use))
     before = next((one for one in marks if isinstance(one, Before)), Before())
     return Column(name, kind, uses, before)
+
+
+def row_of(stream: Stream, given: Mapping[str, Any]) -> Event:
+    """A row of what somebody sent of it: a column that is not given is empty, 0, false, or without values.
+
+    Raises `ValueError` for what is no column of the stream.
+    """
+    known = {one.name: one.kind() for one in columns(stream)}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"{stream.value} have no {', '.join(unknown)}")
+    return ROW_TYPES[stream](**(known | dict(given)))
 
 
 def exposure_id(request_id: str, revision: str) -> str:

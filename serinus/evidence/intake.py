@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from serinus.client import written
 from serinus.client.written import MOST_CHARACTERS, OUT_OF_RANGE, in_range, written_id
 from serinus.core.errors import Unavailable
-from serinus.core.events import Outcome, Stream
+from serinus.core.events import Event, Stream, row_of
 from serinus.core.ports import EventSink
 from serinus.features.keys import IdKinds, fault_of
 
@@ -34,7 +34,10 @@ JoinedBy = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), Befor
 
 
 class OutcomeIn(BaseModel):
-    """One thing a unit did. Times without a zone are UTC; numbers are epoch seconds."""
+    """One thing a unit did: the columns of an outcome but for `at`, each with what may come over the wire.
+
+    Times without a zone are UTC; numbers are epoch seconds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,18 +64,9 @@ class OutcomeIn(BaseModel):
             raise ValueError(f"as_of {OUT_OF_RANGE}")
         return self.as_of.timestamp()
 
-    def row(self, at: float) -> Outcome:
-        """The row of the event log."""
-        return Outcome(
-            id=self.id,
-            name=self.name,
-            request_id=self.request_id or "",
-            unit=self.unit or "",
-            item=self.item or "",
-            value=self.value,
-            as_of=self.moment(),
-            at=at,
-        )
+    def row(self, at: float) -> Event:
+        """The row of the event log: what was sent, under the same names, and when it arrived."""
+        return row_of(Stream.OUTCOMES, self.model_dump(exclude_none=True) | {"as_of": self.moment(), "at": at})
 
 
 class Batch(BaseModel):
@@ -130,7 +124,7 @@ class Overloaded(Unavailable):
 
 @dataclass
 class _Waiting:
-    rows: list[Outcome]
+    rows: list[Event]
     done: asyncio.Future[None]
 
 
@@ -157,12 +151,12 @@ class Intake:
         """Whether callers should come: after a refusal only once it is a while ago, for else nobody would try again."""
         return self._clock() - self._refused_at > REFUSED_SECONDS
 
-    async def take(self, rows: Sequence[Outcome]) -> Accepted:
+    async def take(self, rows: Sequence[Event]) -> Accepted:
         """Returns when the new rows are on disk.
 
         Raises `Unavailable` when they cannot be written, `Overloaded` when too many wait.
         """
-        first: dict[str, Outcome] = {}
+        first: dict[str, Event] = {}
         for row in rows:
             first.setdefault(row.id, row)
         fresh = [row for row in first.values() if row.id not in self._seen]
@@ -172,7 +166,7 @@ class Intake:
             await self._written(fresh)
         return Accepted(accepted=len(fresh), duplicates=len(rows) - len(fresh))
 
-    async def _written(self, fresh: list[Outcome]) -> None:
+    async def _written(self, fresh: list[Event]) -> None:
         waiting = _Waiting(fresh, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self.waiting += len(fresh)
@@ -201,7 +195,7 @@ class Intake:
             if fault is None:
                 self._remember(rows)
 
-    def _remember(self, rows: Sequence[Outcome]) -> None:
+    def _remember(self, rows: Sequence[Event]) -> None:
         for row in rows:
             self._seen[row.id] = None
             self._seen.move_to_end(row.id)
