@@ -218,19 +218,6 @@ def test_the_name_of_a_problem_is_kept_for_its_usual_service(renewal_project: Pa
         service_of(open_project(), LEAVERS)
 
 
-def test_the_salt_of_the_profile_is_that_of_the_usual_service_alone(
-    renewal_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Pods of the chart get the release's: a service beside it must not assign units as that one does."""
-    monkeypatch.setenv("SERINUS_SALT", "a1b2c3d4")
-    files, found = deployer(open_project()), []
-    for service in (USUAL, OTHER, ServiceRef.parse("renewal-c")):
-        files.want(service, ModelRef("renewal", 1), "file:///b")
-        found.append(service_of(open_project(), service).salt)
-    assert found[0] == "a1b2c3d4"
-    assert len(set(found)) == 3
-
-
 def test_the_versions_of_a_model_say_which_service_wants_and_serves_them(home: Path) -> None:
     project = open_project()
     for version in (1, 2):
