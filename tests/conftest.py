@@ -57,6 +57,7 @@ def renewal_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SERINUS_ONLINE",
         "SERINUS_EVENTS",
         "SERINUS_SALT",
+        "SERINUS_SERVICE",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SERINUS_PROJECT", str(folder))

@@ -6,6 +6,7 @@ Invariant: adapters are made on demand, so a command loads only the systems that
 from __future__ import annotations
 
 import functools
+import hashlib
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -31,8 +32,18 @@ def bundle_store(project: Project) -> BundleStore:
 
 def deployer(project: Project) -> Deployer:
     """Service files below the home."""
-    folder, salt = project.home / SERVICES, project.profile.salt
-    return FileDeployer(folder, new_salt=lambda: salt) if salt else FileDeployer(folder)
+    folder = project.home / SERVICES
+    if not project.profile.salt:
+        return FileDeployer(folder)
+    return FileDeployer(folder, new_salt=functools.partial(_salt, project))
+
+
+def _salt(project: Project, service: ServiceRef) -> str:
+    """The profile's for the service that it is of. No two services assign units alike, so others derive one."""
+    salt, owner = project.profile.salt, project.profile.service
+    if service == owner or (owner is None and is_usual(project, service)):
+        return salt
+    return hashlib.blake2b(f"{salt}\0{service}".encode(), digest_size=8).hexdigest()
 
 
 def is_usual(project: Project, service: ServiceRef) -> bool:

@@ -25,7 +25,7 @@ SERVICE = TypeAdapter(Service)
 FILE = "service.json"
 
 
-def _new_salt() -> str:
+def _new_salt(_: ServiceRef) -> str:
     return secrets.token_hex(_SALT_BYTES)
 
 
@@ -37,7 +37,7 @@ class FileDeployer:
         folder: Path,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        new_salt: Callable[[], str] = _new_salt,
+        new_salt: Callable[[ServiceRef], str] = _new_salt,
         disk: Disk = DISK,
     ) -> None:
         self._folder, self._now, self._new_salt, self._disk = folder, now, new_salt, disk
@@ -46,7 +46,7 @@ class FileDeployer:
         """Writes the wanted version; the file stays as it is when that version is already wanted."""
         known, version = self.service(service), model.version
         if known is None:
-            salt = self._new_salt()
+            salt = self._new_salt(service)
             self._save(Service(service, model.name, version, storage_uri, salt, template, 0, version, storage_uri))
             return
         if known.problem != model.name:

@@ -27,13 +27,13 @@ from serinus.core.bundles import STORE_NAME
 from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
 from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
-from serinus.core.names import feast_project
+from serinus.core.names import ServiceRef, feast_project
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
 from serinus.model.stores import HOME, BundleStores
 from serinus.wiring.home_layout import require_current
 from serinus.wiring.problem_code import MARKER, problem_fault
 
-_OVERRIDDEN = ("kfp_endpoint", "tracking_uri", "online", "events", "salt", "bundle_store")
+_OVERRIDDEN = ("kfp_endpoint", "tracking_uri", "online", "events", "service", "salt", "bundle_store")
 StoreName = Annotated[str, Field(pattern=rf"^{STORE_NAME}$")]
 
 
@@ -41,8 +41,8 @@ class Profile(BaseModel):
     """Addresses of one environment. `home` is absolute once loaded; the others default to places below it.
 
     `online`: the online store, a path or an address of Redis; that of Feast's configuration when empty. `events`:
-    the Redis to which predictors log, for a collector to drain; files of the home when empty. `salt`: that of every
-    service which is made here; drawn for each when empty.
+    the Redis to which predictors log, for a collector to drain; files of the home when empty. `salt`: that of
+    `service`, as a release of the chart has one, else of the usual service of each problem; drawn when empty.
     `bundle_store`: the name of the bundle store that is written to; `bundle_stores`: addresses by name, of those beside
     `home`, which is a folder of the home unless it is named here, too.
     `kfp_ui` is where people look at runs: another address than the API's, so without it no link is shown.
@@ -56,6 +56,7 @@ class Profile(BaseModel):
     kfp_namespace: str = ""
     online: str = ""
     events: str = ""
+    service: ServiceRef | None = None
     salt: str = ""
     kfp_ui: str = ""
     bundle_store: str = HOME

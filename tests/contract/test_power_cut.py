@@ -56,7 +56,7 @@ def approve(intents: Intents) -> Intents:
 
 
 def deployer(folder: Path, disk: Disk = DISK) -> FileDeployer:
-    return FileDeployer(folder / "services", new_salt=lambda: "salt", disk=disk)
+    return FileDeployer(folder / "services", new_salt=lambda _: "salt", disk=disk)
 
 
 def route(folder: Path, disk: Disk, weight: int) -> None:

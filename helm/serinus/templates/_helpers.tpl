@@ -104,6 +104,8 @@ redis://{{ if (index $top.Values $name).existingSecret }}:$({{ upper $name }}_PA
 {{- end }}
 - name: SERINUS_ONLINE
   value: {{ include "serinus.address" (list . "features") }}
+- name: SERINUS_SERVICE
+  value: {{ include "serinus.service" . }}
 - name: SERINUS_SALT
   value: {{ include "serinus.salt" . | quote }}
 {{- with .Values.tracking.existingSecret }}

@@ -170,6 +170,15 @@ def test_the_store_is_where_the_job_the_tools_and_the_predictors_look() -> None:
     assert addresses == {"redis://serinus-features:6379/0"}
 
 
+def test_the_job_and_the_tools_make_the_service_with_the_salt_of_the_predictors() -> None:
+    found = []
+    for one in documents(BASE, "Job", "Deployment"):
+        for container in one["spec"]["template"]["spec"]["containers"]:
+            told = {each["name"]: each.get("value") for each in container.get("env", [])}
+            found += [(told["SERINUS_SERVICE"], told["SERINUS_SALT"])] if "SERINUS_SALT" in told else []
+    assert found == [(str(REF), SALT)] * 2
+
+
 def _schema() -> dict[str, Any]:
     return dict(_values(CHART / "values.schema.json"))
 

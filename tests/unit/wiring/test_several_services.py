@@ -236,6 +236,20 @@ def test_the_versions_of_a_model_say_which_service_wants_and_serves_them(home: P
     assert "serves; shop/renewal-b:" in " ".join(shown.split())
 
 
+def test_the_salt_of_the_profile_is_that_of_the_service_that_it_names(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pods of the chart have it: predictors of the release compute buckets with it, whatever its namespace."""
+    monkeypatch.setenv("SERINUS_SALT", "a1b2c3d4")
+    monkeypatch.setenv("SERINUS_SERVICE", "serinus/renewal")
+    files, found = deployer(open_project()), []
+    for service in (ServiceRef("serinus", "renewal"), USUAL, OTHER):
+        files.want(service, ModelRef("renewal", 1), "file:///b")
+        found.append(service_of(open_project(), service).salt)
+    assert found[0] == "a1b2c3d4"
+    assert len(set(found)) == 3
+
+
 def test_a_folder_that_no_service_can_have_made_is_none(home: Path) -> None:
     stray = home / "services/default/Not_One/service.json"
     stray.parent.mkdir()
