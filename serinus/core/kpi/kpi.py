@@ -67,7 +67,8 @@ class Kpi(CardPart):
     @property
     def metric(self) -> str:
         """The metric of evaluation that is the same figure (`hits_at_10`); empty when none is."""
-        return f"{self.formula.metric}_at_{self.k}" if self.k and self.formula.has_k else self.formula.metric
+        family = self.formula.metric
+        return f"{family}_at_{self.k}" if family and self.k and self.formula.has_k else family
 
     def judged_in_shadow(self, *, independent_outcomes: bool) -> bool:
         """Whether mirrored answers tell it (D9): nobody saw them, so they have no outcome of their own, and where
