@@ -36,11 +36,14 @@ _NEEDED = (
 )  # fmt: skip
 
 
-def train(project: Project, problem: str, name: str, register: str, on_event: OnEvent) -> None:
-    """`serinus pipeline run PROBLEM --name NAME --register REGISTER`. Raises what its first failed step recorded."""
+def train(project: Project, problem: str, name: str, register: str, on_event: OnEvent, *, service: str = "") -> None:
+    """`serinus pipeline run PROBLEM --name NAME --register REGISTER --service SERVICE`.
+
+    Raises what its first failed step recorded.
+    """
     loaded, journal = project.problem(problem), Journal(project.home, problem, name)
     with turn(project.home, problem, name), _forked_steps():
-        file = Resumable(project, loaded, journal).begin(register)
+        file = Resumable(project, loaded, journal).begin(register, service)
         run = LocalRun(loaded.card, name, file.register_, file.ref, project.root, project.home, file.kept(loaded.card))
         failed = run_local(run, on_event)
     if failed:

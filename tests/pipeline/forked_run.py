@@ -1,4 +1,4 @@
-"""`forked_run.py PROBLEM NAME REGISTER`: the pipeline of the environment's project, its imports paid for once."""
+"""`forked_run.py PROBLEM NAME REGISTER [SERVICE]`: the pipeline of the environment's project, imports paid for once."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,5 @@ from examples.clicks.forked import train
 from serinus.wiring.project import open_project
 
 if __name__ == "__main__":
-    train(open_project(), *sys.argv[1:4], lambda *_: None)
+    problem, name, register, *service = sys.argv[1:]
+    train(open_project(), problem, name, register, lambda *_: None, service="".join(service))
