@@ -1,6 +1,6 @@
-"""What a reduction joins exposures with: what was reduced before, and the side table of scores.
+"""What a reduction joins exposures with: the side table of scores; and the columns that come of it.
 
-Invariant: neither holds more than it needs: ids of the files that can contain a request, scores of a few segments.
+Invariant: it holds no more than it needs: scores of a few segments.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from serinus.core.events import Stream, Use, columns
 from serinus.evidence.log import EventLog, Segment
-from serinus.evidence.matching import column, is_in
+from serinus.evidence.matching import is_in
 from serinus.evidence.rows import SCHEMAS, schema_of
-from serinus.evidence.state import State, StateFolder
 
-Bools = NDArray[np.bool_]
 # A request retried within this time is recognized as one.
 RETRY_SECONDS = 86_400.0
 # Scores may wait for an exposure that a kill kept from coming; as many as one run reads at a time are enough.
@@ -41,39 +38,6 @@ def kpi_schema(kpis: Sequence[str]) -> pa.Schema:
     """Of KPI rows: `KEPT`, window (seconds), closed_at (event time of the reduction), and a number a KPI column."""
     numbers = ("window", "closed_at", *kpis)
     return pa.schema([*schema_of(KEPT), *((name, pa.float64()) for name in numbers)])
-
-
-class Known:
-    """Ids that were reduced before, read from the KPI files that can hold them."""
-
-    def __init__(self, folder: StateFolder, state: State) -> None:
-        self._folder, self._files = folder, state.kpi_files
-        self._columns: dict[tuple[str, str], pa.Array] = {}
-
-    def among(self, exposures: pa.Table) -> set[str]:
-        """Those of the exposures' ids that are in a KPI file already."""
-        if not len(exposures):
-            return set()
-        as_of = column(exposures, "as_of")
-        low, high = float(as_of.min()) - RETRY_SECONDS, float(as_of.max()) + RETRY_SECONDS
-        found: set[str] = set()
-        for one in self._files:
-            if one.first <= high and one.last >= low:
-                ids = self._column(one.name, "id")
-                found.update(ids.filter(pa.array(is_in(ids, exposures["id"]))).to_pylist())
-        return found
-
-    def requests(self, outcomes: pa.Table) -> Bools:
-        """For each outcome whether its request is in a KPI file."""
-        found = np.zeros(len(outcomes), dtype=np.bool_)
-        for one in self._files:
-            found |= is_in(outcomes["request_id"], self._column(one.name, "request_id"))
-        return found
-
-    def _column(self, file: str, name: str) -> pa.Array:
-        if (file, name) not in self._columns:
-            self._columns[file, name] = pc.unique(self._folder.get(file, [name])[name])
-        return self._columns[file, name]
 
 
 class ScoresInStep:

@@ -22,11 +22,12 @@ from serinus.evidence.joins import (
     LISTS,
     OPEN_SCHEMA,
     RETRY_SECONDS,
-    Known,
     ScoresInStep,
     kpi_schema,
     no_open_rows,
 )
+from serinus.evidence.known import Closed, Known
+from serinus.evidence.kpi_files import GENERATION, Keep, closed_after, merged
 from serinus.evidence.log import EventLog, Segment
 from serinus.evidence.matching import Outcomes, by_request, column, in_time
 from serinus.evidence.plan import Group, KpiPlan
@@ -43,6 +44,7 @@ Bools = NDArray[np.bool_]
 class _Run:
     """One reduction under way."""
 
+    number: int
     now: float
     outcomes: Outcomes
     new_outcomes: Bools
@@ -53,46 +55,54 @@ class _Run:
     ends: list[float] = field(default_factory=list)  # event times that bound the rows closed
     writers: dict[str, Written] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    ids: list[Closed] = field(default_factory=list)
 
     def count(self, name: str, by: int) -> None:
         self.counts[name] = self.counts.get(name, 0) + by
 
 
 class KpiReducer:
-    """Reduces one service's log into `folder`, by one card's plan."""
+    """Reduces one service's log into `folder`, by one card's plan.
 
-    def __init__(self, log: EventLog, folder: StateFolder, plan: KpiPlan, tidy: Tidy | None = None) -> None:
-        self._log, self._folder, self._plan, self._tidy = log, folder, plan, tidy
+    `keep`: how long KPI rows are; all of them, if not told.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        folder: StateFolder,
+        plan: KpiPlan,
+        tidy: Tidy | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        self._log, self._folder, self._plan, self._tidy, self._keep = log, folder, plan, tidy, keep or Keep()
+        self._known = Known(folder, plan.longest)
 
     def reduce(self, now: float) -> Counters:
         """Reads what is new and closes what is due at `now` (epoch seconds of event time)."""
         with self._folder.alone() as state:
             # Exposures are listed before scores: what the writer puts on disk in between are scores without exposures.
             segments = {stream: self._unread(state, stream) for stream in Stream}
+            self._known.begin(state)
             run = self._begin(state, segments[Stream.OUTCOMES], now)
             scores = ScoresInStep(self._log, segments[Stream.SCORES], self._held(Stream.SCORES, state.scores_file))
             for exposures in self._chunks(state, run, segments[Stream.EXPOSURES], scores):
                 self._close(run, exposures)
             after = self._finish(state, run, segments, scores.left(run.seen))
             self._folder.save(after)
+            self._known.end(after, run.ids, now)
             if self._tidy is not None:
                 self._tidy(after.consumed)
         return after.counters
 
     def rows(self, group: Group | None = None) -> pa.Table:
         """KPI rows so far: those of `KEPT`, window (seconds), closed_at, and KPI columns, null outside their group."""
-        state = self._folder.load()
-        tables = [self.file(one.name) for one in state.kpi_files]
-        table = pa.concat_tables([self.no_rows(), *tables], promote_options="permissive")
+        table = self.closed_after(0).drop_columns([GENERATION.name])
         return table if group is None else table.filter(pc.equal(table["window"], group.seconds))
 
-    def files(self) -> list[tuple[int, str]]:
-        """The files of KPI rows with the number of the reduction that wrote each, in order."""
-        return [(number, one.name) for number, one in enumerate(self._folder.load().kpi_files)]
-
-    def file(self, name: str) -> pa.Table:
-        """The rows of one file; they never change."""
-        return upgraded(KEPT, self._folder.get(name))
+    def closed_after(self, generation: int) -> pa.Table:
+        """The KPI rows of the reductions after that one, in order, with a column `generation`: which closed them."""
+        return closed_after(self._folder, self.no_rows(), generation)
 
     def _unread(self, state: State, stream: Stream) -> list[Segment]:
         consumed = set(state.consumed.get(stream.value, ()))
@@ -111,6 +121,7 @@ class KpiReducer:
         new = np.arange(len(table)) >= (len(held) if held is not None else 0)
         number = state.generation + 1
         run = _Run(
+            number,
             now,
             Outcomes(table.take(pa.array(first)).combine_chunks()),
             new[first],
@@ -132,11 +143,10 @@ class KpiReducer:
             for held in self._folder.parts(state.open_file, CHUNK_ROWS):
                 run.seen.update(map(hash, held["id"].to_pylist()))
                 yield upgraded(JOINED, held)
-        known = Known(self._folder, state)
         for table in self._gathered(segments):
             _count_written(run.writers, table)
             for start in range(0, len(table), CHUNK_ROWS):
-                part = self._unseen(run, table.slice(start, CHUNK_ROWS), known)
+                part = self._unseen(run, table.slice(start, CHUNK_ROWS))
                 yield scores.join(part)
 
     def _gathered(self, segments: list[Segment]) -> Iterator[pa.Table]:
@@ -148,12 +158,12 @@ class KpiReducer:
                 yield pa.concat_tables(parts)
                 parts = []
 
-    def _unseen(self, run: _Run, table: pa.Table, known: Known) -> pa.Table:
+    def _unseen(self, run: _Run, table: pa.Table) -> pa.Table:
         ids = table["id"].to_pylist()
-        repeated = known.among(table)
+        repeated = self._known.again(table).tolist()
         keep = []
         for position, one in enumerate(ids):
-            if hash(one) not in run.seen and one not in repeated:
+            if hash(one) not in run.seen and not repeated[position]:
                 keep.append(position)
             run.seen.add(hash(one))
         run.count("duplicates", len(ids) - len(keep))
@@ -168,7 +178,8 @@ class KpiReducer:
             due = np.flatnonzero((done == position) & (as_of + group.seconds <= run.now))
             if len(due):
                 part = exposures.take(pa.array(due))
-                run.closed.add(self._kpi_rows(group, Chunk(part, run.outcomes), run.now))
+                run.closed.add(self._kpi_rows(run, group, Chunk(part, run.outcomes)))
+                run.ids.append(Closed.of(part))
                 ends = [*run.ends, float(as_of[due].min()), float(as_of[due].max())]
                 run.ends = [min(ends), max(ends)]
                 done[due] = position + 1
@@ -191,30 +202,27 @@ class KpiReducer:
             late = np.setdiff1d(mine.outcome, kept.outcome)
             run.count("late", int(run.new_outcomes[late].sum()))
 
-    def _kpi_rows(self, group: Group, chunk: Chunk, now: float) -> pa.Table:
+    def _kpi_rows(self, run: _Run, group: Group, chunk: Chunk) -> pa.Table:
         table = chunk.exposures.select([one.name for one in KEPT])
         table = table.append_column("window", pa.array(np.full(len(table), group.seconds)))
-        table = table.append_column("closed_at", pa.array(np.full(len(table), now)))
+        table = table.append_column("closed_at", pa.array(np.full(len(table), run.now)))
+        table = table.append_column(GENERATION, pa.array(np.full(len(table), run.number)))
         for name, found in values(self._plan, group, chunk).items():
             table = table.append_column(name, pa.array(found))
         return table
 
     def _finish(self, state: State, run: _Run, segments: dict[Stream, list[Segment]], scores: pa.Table) -> State:
-        kpi_files = state.kpi_files
-        if run.closed.rows:
-            first, last = run.ends
-            kpi_files += (KpiFile(name=run.closed.close(), rows=run.closed.rows, first=first, last=last),)
-        waiting = self._waiting(state, run)
+        waiting = self._waiting(run)
         counters = state.counters.model_dump()
         for name, by in run.counts.items():
             counters[name] += by
         counters["open"], counters["waiting"] = run.open.rows, len(waiting)
         counters["lost"] = sum(one.lost for one in run.writers.values())
-        number = state.generation + 1
+        number = run.number
         return State(
             generation=number,
             consumed={stream.value: self._consumed(state, stream, segments[stream]) for stream in Stream},
-            kpi_files=kpi_files,
+            kpi_files=self._kpi_files(state, run),
             open_file=run.open.close() if run.open.rows else "",
             waiting_file=self._put(f"waiting-{number:08d}.parquet", waiting),
             scores_file=self._put(f"scores-{number:08d}.parquet", scores),
@@ -222,10 +230,26 @@ class KpiReducer:
             counters=Counters(**counters),
         )
 
+    def _kpi_files(self, state: State, run: _Run) -> tuple[KpiFile, ...]:
+        files = state.kpi_files
+        if run.closed.rows:
+            first, last = run.ends
+            fresh = KpiFile(
+                name=run.closed.close(),
+                rows=run.closed.rows,
+                first=first,
+                last=last,
+                since=run.number,
+                until=run.number,
+            )
+            files += (fresh,)
+        name = f"merged-{run.number:08d}.parquet"
+        return merged(self._folder, files, name, self.no_rows(), self._keep)
+
     def _put(self, name: str, table: pa.Table) -> str:
         return self._folder.put(name, table) if len(table) else ""
 
-    def _waiting(self, state: State, run: _Run) -> pa.Table:
+    def _waiting(self, run: _Run) -> pa.Table:
         """Outcomes that may still find an exposure; the others are late (it has closed) or orphans (there is none)."""
         outcomes = run.outcomes.table
         loose = pc.equal(outcomes["request_id"], "").to_numpy(zero_copy_only=False)
@@ -233,7 +257,7 @@ class KpiReducer:
         unused = ~run.used & ~loose
         closed = np.zeros(len(unused), dtype=np.bool_)
         if unused.any():
-            closed = unused & Known(self._folder, state).requests(outcomes)
+            closed[unused] = self._known.closed(outcomes.filter(pa.array(unused)))
         run.count("late", int((closed & run.new_outcomes).sum()))
         run.count("orphans", int((unused & ~closed & old).sum()))
         keep = ~old & ~closed
@@ -251,7 +275,7 @@ class KpiReducer:
 
     def no_rows(self) -> pa.Table:
         """An empty table with all columns of KPI rows."""
-        return kpi_schema(self._plan.columns()).empty_table()
+        return kpi_schema(self._plan.columns()).append(GENERATION).empty_table()
 
 
 def _count_written(writers: dict[str, Written], table: pa.Table) -> None:

@@ -18,6 +18,7 @@ from serinus.core.rollout.ports import RolloutEvidence
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase, Stage, StepKind
+from serinus.evidence.kpi_files import GENERATION
 from serinus.evidence.looks import Window, looks
 from serinus.evidence.matching import column, is_in
 from serinus.evidence.plan import KpiPlan
@@ -25,7 +26,6 @@ from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.rollout_rows import Routed, Span, classify, first_seen
 
 Ints = NDArray[np.int64]
-_GENERATION = "generation"
 
 
 class KpiEvidence:
@@ -46,7 +46,7 @@ class KpiEvidence:
     ) -> None:
         self._reducer, self._plan, self._covariates = reducer, plan, tuple(covariates)
         self._now, self._settle = now, settle
-        self._kept: dict[tuple[str, str, str], pa.Table] = {}
+        self._kept: dict[tuple[str, str], tuple[int, pa.Table]] = {}
 
     def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
         """See `EvidenceSource`."""
@@ -76,18 +76,16 @@ class KpiEvidence:
         return Window(rows, closed[mine][place].astype(np.float64))
 
     def _rows(self, routed: Routed) -> pa.Table:
-        """Of both revisions, with the reduction each was closed by."""
+        """Of both revisions, with the reduction each was closed by; those of earlier calls are not read again."""
         both = (routed.stable, routed.candidate)
-        tables = []
-        for generation, name in self._reducer.files():
-            key = (name, *both)
-            if key not in self._kept:
-                found = self._reducer.file(name)
-                found = found.filter(pa.array(is_in(found["revision"], pa.array(both))))
-                self._kept[key] = found.append_column(_GENERATION, pa.array(np.full(len(found), generation)))
-            tables.append(self._kept[key])
-        none = self._reducer.no_rows().append_column(_GENERATION, pa.array([], type=pa.int64()))
-        return pa.concat_tables([none, *tables], promote_options="permissive")
+        before, kept = self._kept.get(both, (0, None))
+        fresh = self._reducer.closed_after(before)
+        if len(fresh):
+            before = int(fresh[GENERATION.name][-1].as_py())
+        fresh = fresh.filter(pa.array(is_in(fresh["revision"], pa.array(both))))
+        kept = fresh if kept is None else pa.concat_tables([kept, fresh], promote_options="permissive")
+        self._kept[both] = before, kept
+        return kept
 
 
 def spans(state: RolloutState) -> tuple[Span, ...]:
@@ -105,7 +103,7 @@ def spans(state: RolloutState) -> tuple[Span, ...]:
 
 def _closing_order(table: pa.Table) -> Ints:
     """A number for each row that rises with (reduction, end of its window), equal for equal ones."""
-    generation, due = table[_GENERATION].to_numpy(), column(table, "as_of") + column(table, "window")
+    generation, due = table[GENERATION.name].to_numpy(), column(table, "as_of") + column(table, "window")
     order = np.lexsort([due, generation])
     rises = np.ones(len(table), dtype=np.int64)
     rises[1:] = (np.diff(generation[order]) > 0) | (np.diff(due[order]) > 0)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from serinus.core.errors import Conflict, DataError
 from serinus.files import DISK, Disk, LockFile, Taken
@@ -24,7 +25,7 @@ _PART_ROWS = 50_000
 
 
 class KpiFile(BaseModel):
-    """KPI rows of one run; event times (epoch seconds) bound which requests can be in it."""
+    """KPI rows of the runs from `since` to `until`; event times (epoch seconds) bound which requests can be in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,6 +33,8 @@ class KpiFile(BaseModel):
     rows: int
     first: float
     last: float
+    since: int
+    until: int
 
 
 class Counters(BaseModel):
@@ -91,6 +94,15 @@ class State(BaseModel):
     writers: dict[str, Written] = {}
     counters: Counters = Counters()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbered(cls, document: Any) -> Any:  # noqa: ANN401 - whatever was in the file
+        """The release before wrote a file a run, in order, and did not say which."""
+        for place, one in enumerate(document.get("kpi_files", ()) if isinstance(document, dict) else (), 1):
+            if isinstance(one, dict) and "since" not in one:
+                one |= {"since": place, "until": place}
+        return document
+
 
 class StateFolder:
     """The folder of a reduction. Another one under way is waited for, `patience` seconds at most."""
@@ -134,14 +146,23 @@ class StateFolder:
             pq.write_table(table, fresh, compression="zstd")
         return name
 
-    def get(self, name: str, columns: list[str] | None = None) -> pa.Table:
+    def get(self, name: str) -> pa.Table:
         """A table that the state names."""
-        return pq.ParquetFile(self.folder / name).read(columns)
+        return pq.ParquetFile(self.folder / name).read()
 
-    def parts(self, name: str, rows: int) -> Iterator[pa.Table]:
-        """The same, some rows at a time."""
+    def schema(self, name: str) -> pa.Schema:
+        """Of such a table."""
+        return pq.read_schema(self.folder / name)
+
+    def parts(
+        self, name: str, rows: int, columns: list[str] | None = None, least: tuple[str, float] | None = None
+    ) -> Iterator[pa.Table]:
+        """The same, some rows at a time; with `least` not those parts of the file in which a column is below a number
+        throughout.
+        """
         with pq.ParquetFile(self.folder / name) as file:
-            for batch in file.iter_batches(rows):
+            groups = [one for one in range(file.num_row_groups) if least is None or _reaches(file, one, *least)]
+            for batch in file.iter_batches(rows, groups, columns):
                 yield pa.Table.from_batches([batch])
 
     def growing(self, name: str, empty: pa.Table) -> Growing:
@@ -154,6 +175,16 @@ class StateFolder:
         for path in self.folder.iterdir():
             if path.name not in named:
                 self._disk.unlink(path)
+
+
+def _reaches(file: pq.ParquetFile, group: int, name: str, least: float) -> bool:
+    """Whether a part of a file may have a value that is not below `least`."""
+    written = file.metadata.row_group(group)
+    for number in range(written.num_columns):
+        one = written.column(number)
+        if one.path_in_schema == name and one.statistics is not None and one.statistics.has_min_max:
+            return bool(one.statistics.max >= least)
+    return True
 
 
 class Growing:

@@ -5,19 +5,23 @@ Invariant: one folder a service: segments, the predictors' numbers, and the redu
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import pyarrow as pa
 
 from serinus.core.card import Problem
 from serinus.core.names import ServiceRef
+from serinus.core.rollout.ports import RolloutStore
 from serinus.evidence.compaction import compaction
+from serinus.evidence.joins import RETRY_SECONDS
+from serinus.evidence.kpi_files import Keep
 from serinus.evidence.parquet_log import ParquetEventLog
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.reduce import KpiReducer
 from serinus.evidence.state import Counters, StateFolder
 from serinus.wiring.project import Project
-from serinus.wiring.services import events_folder
+from serinus.wiring.services import events_folder, rollouts
 
 
 def event_log(project: Project, service: ServiceRef, writer: str = "reader") -> ParquetEventLog:
@@ -29,7 +33,19 @@ def reducer(project: Project, service: ServiceRef, card: Problem) -> KpiReducer:
     """Reduces the log by the KPIs of the service's card, and keeps it to few files."""
     folder = StateFolder(events_folder(project, service) / "reduced")
     log = event_log(project, service)
-    return KpiReducer(log, folder, KpiPlan.of(card), compaction(log))
+    plan = KpiPlan.of(card)
+    return KpiReducer(log, folder, plan, compaction(log), _keep(plan, card, rollouts(project, service)))
+
+
+def _keep(plan: KpiPlan, card: Problem, store: RolloutStore) -> Keep:
+    """So long that a rollout as long as any may be finds all its rows closed; one that is paused may take longer."""
+    seconds = plan.longest + card.operation.rollout.max_duration.total_seconds() + RETRY_SECONDS
+
+    def since() -> float:
+        living = [store.spec(name).created_at for name in store.names() if not store.state(name).phase.ended]
+        return min(living, default=math.inf)
+
+    return Keep(seconds, since)
 
 
 def reduce_now(

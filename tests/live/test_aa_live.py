@@ -33,6 +33,7 @@ from serinus.core.rollout.route import Route, RouteMode
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.words import Arm, Phase
 from serinus.evidence.joins import kpi_schema
+from serinus.evidence.kpi_files import GENERATION
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
 from serinus.rollout.engine import Engine, Ports
@@ -123,17 +124,12 @@ class _Replayed:
                 break
         return state.phase
 
-    def files(self) -> list[tuple[int, str]]:
-        """As a reduction lists its files."""
-        return [(number, str(number)) for number in range(len(self.files_so_far))]
-
-    def file(self, name: str) -> pa.Table:
-        """One of them."""
-        return self.files_so_far[int(name)]
-
-    def no_rows(self) -> pa.Table:
-        """An empty one."""
-        return _SCHEMA.empty_table()
+    def closed_after(self, generation: int) -> pa.Table:
+        """As a reduction gives its rows."""
+        found = [_SCHEMA.append(GENERATION).empty_table()]
+        for number, table in enumerate(self.files_so_far[generation:], generation + 1):
+            found.append(table.append_column(GENERATION, pa.array([number] * len(table), type=GENERATION.type)))
+        return pa.concat_tables(found)
 
     def _spec(self) -> RolloutSpec:
         judged = ("hits_at_10", "log_loss")

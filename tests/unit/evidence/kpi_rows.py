@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState, StepRecord
 from serinus.core.words import Arm, Phase, Stage, StepKind
 from serinus.evidence.joins import kpi_schema
+from serinus.evidence.kpi_files import GENERATION
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
 from tests.revisions import revision
@@ -157,18 +158,11 @@ class Reductions:
     rows: Sequence[dict[str, Any]]
     moments: Sequence[float]
 
-    def files(self) -> list[tuple[int, str]]:
-        """See `KpiReducer`; a run that closed nothing wrote no file."""
-        names = [(place, str(place)) for place in range(len(self.moments)) if self._closed(place)]
-        return list(enumerate(name for _, name in names))
-
-    def file(self, name: str) -> pa.Table:
+    def closed_after(self, generation: int) -> pa.Table:
         """See `KpiReducer`."""
-        return table_of(self._closed(int(name)))
-
-    def no_rows(self) -> pa.Table:
-        """See `KpiReducer`."""
-        return table_of([])
+        return numbered(
+            {place + 1: table_of(self._closed(place)) for place in range(generation, len(self.moments))}, table_of([])
+        )
 
     def _closed(self, place: int) -> list[dict[str, Any]]:
         after, now = (self.moments[place - 1] if place else -np.inf), self.moments[place]
@@ -185,6 +179,14 @@ class Reductions:
 def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """As `KpiReducer` writes them."""
     return pa.Table.from_pylist(list(rows), schema=kpi_schema(PLAN.columns()))
+
+
+def numbered(tables: Mapping[int, pa.Table], empty: pa.Table) -> pa.Table:
+    """Rows of reductions by their numbers, as one table that says them."""
+    return pa.concat_tables(
+        table.append_column(GENERATION, pa.array([number] * len(table), type=GENERATION.type))
+        for number, table in {0: empty, **tables}.items()
+    )
 
 
 def evidence(rows: Sequence[dict[str, Any]], *moments: float, settle: float = 2.0, now: float = LATER) -> KpiEvidence:

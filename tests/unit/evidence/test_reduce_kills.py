@@ -32,6 +32,8 @@ class Service:
             log.append(Stream.SCORES, [scores(name)])
             log.append(Stream.EXPOSURES, [exposure(name, at=START + number * DAY, sequence=number)])
             log.append(Stream.OUTCOMES, [outcome(f"o{number}", name, "b", as_of=START + number * DAY)])
+        # What comes next merges its KPI rows with these.
+        self.reducer().reduce(START)
 
     def at(self, folder: Path) -> Service:
         """The same in another folder, with what is there."""
