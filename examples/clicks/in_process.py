@@ -21,6 +21,7 @@ from serinus.client import bucket_of
 from serinus.core.card import Problem
 from serinus.core.events import Event, Exposure, Outcome, Stream
 from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.ports import Applied, InForce, Pending
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -133,10 +134,12 @@ class Table:
     lag: float = 0.0
     written: list[tuple[float, Route]] = field(default_factory=list)
 
-    def apply(self, route: Route) -> None:
+    def apply(self, route: Route) -> Applied:
         """See `Splitter`."""
         if not self.written or self.written[-1][1] != route:
             self.written.append((self.clock.now + (self.lag if self.written else 0.0), route))
+        begins = self.written[-1][0]
+        return InForce(begins) if begins <= self.clock.now else Pending("the gateway has not taken it up")
 
     def current(self) -> Route:
         """The one in force."""

@@ -1,7 +1,8 @@
 """KPI rows of one rollout: which step and arm each belongs to, and which may be judged.
 
-Invariant: a row is judged only where the caller's bucket was right, the arm that answered is the one assigned to the
-bucket in that step, and no route changed just then. What is left out is counted by its reason.
+Invariant: a row is judged only where the caller's bucket was right, one route was known to be in force, and the arm
+that answered is the one assigned to the bucket in that step. What is left out is counted by its reason; the check of
+the arms' shares leaves out the same, but for what the other arm answered.
 """
 
 from __future__ import annotations
@@ -39,13 +40,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Routed:
-    """What happened to the traffic of a rollout so far. Rows within `settle` seconds of a change are not judged."""
+    """What happened to the traffic of a rollout so far. Rows within `settle` seconds of a change are not judged, and
+    none in the `gaps` (epoch s) between one route and the next."""
 
     stable: str
     candidate: str
     seed: int
     spans: tuple[Span, ...]
     settle: float = 2.0
+    gaps: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,15 @@ def classify(routed: Routed, table: pa.Table) -> Sorted:
     for position, one in enumerate(routed.spans):
         span[(at >= one.begins) & (at < one.ends)] = position
         near |= (np.abs(at - one.begins) < routed.settle) | (np.abs(at - one.ends) < routed.settle)
-    inside = np.flatnonzero(span >= 0)
-    table, span, near = table.take(pa.array(inside)), span[inside], near[inside]
+    between = np.zeros(len(table), dtype=np.bool_)
+    for begins, ends in routed.gaps:
+        between |= (span < 0) & (at >= begins) & (at < ends)
+    inside = np.flatnonzero((span >= 0) | between)
+    table, span, near, between = table.take(pa.array(inside)), span[inside], near[inside], between[inside]
     arm = is_in(table["revision"], pa.array([routed.candidate])).astype(np.int64)
     reason = np.array(table["bucket_check"].to_pylist(), dtype="U16")
     reason[reason == BucketCheck.OK.value] = ""
+    reason[(reason == "") & between] = "between routes"
     reason[(reason == "") & near] = "route change"
     reason[(reason == "") & _misplaced(routed, table, span, arm)] = "other arm"
     return Sorted(table, span, arm, reason)

@@ -7,6 +7,7 @@ all that closed after it; so looks that were read once are read the same again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ class KpiEvidence:
 
     def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
         """See `EvidenceSource`."""
-        routed = Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle)
+        routed = Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle, gaps(state))
         table = self._rows(routed)
         closed = _closing_order(table)
         settled = _settled(table, closed, self._now() - self._settle)
@@ -89,15 +90,27 @@ class KpiEvidence:
 
 
 def spans(state: RolloutState) -> tuple[Span, ...]:
-    """The steps that were entered, as they were routed, and the hold-back after a promotion."""
+    """The steps whose route came into force, from then on, and the hold-back after a promotion."""
     found, weighted = [], False
     for number, one in enumerate(state.steps):
         weighted |= one.kind is StepKind.WEIGHT
         stage = Stage.WEIGHTS if weighted else Stage.SHADOW
-        ends = one.left_at if one.left_at is not None else state.ended_at
-        found.append(Span(number, stage, one.weight, one.entered_at, float("inf") if ends is None else ends))
-    if state.phase is Phase.PROMOTED and state.ended_at is not None and state.route is not None:
-        found.append(Span(len(state.steps), Stage.WEIGHTS, state.route.weight, state.ended_at))
+        if one.in_force_at is not None:
+            ends = math.inf if one.left_at is None else one.left_at
+            found.append(Span(number, stage, one.weight, one.in_force_at, ends))
+    if state.phase is Phase.PROMOTED and state.in_force_at is not None and state.route is not None:
+        found.append(Span(len(state.steps), Stage.WEIGHTS, state.route.weight, state.in_force_at))
+    return tuple(found)
+
+
+def gaps(state: RolloutState) -> tuple[tuple[float, float], ...]:
+    """From each decision to the time its route was in force (epoch s): nobody knows who was sent where."""
+    found = []
+    for one in state.steps:
+        over = one.in_force_at if one.in_force_at is not None else one.left_at
+        found.append((one.entered_at, math.inf if over is None else over))
+    if state.phase is Phase.PROMOTED and state.ended_at is not None:
+        found.append((state.ended_at, math.inf if state.in_force_at is None else state.in_force_at))
     return tuple(found)
 
 

@@ -1,7 +1,8 @@
 """One tick of a rollout over its ports: read, decide, write the decision, act (DESIGN D5).
 
-Invariant: nothing is done that is not written before; what a killed tick left undone, the next one does first. So a
-tick can be killed between any two calls, repeated, or run late, and the rollout comes to the same end.
+Invariant: nothing is done that is not written before, and nothing is done before what was heard is decided; what a
+killed tick left undone is pending in what it wrote. So a tick can be killed between any two calls, repeated, or run
+late, and the rollout comes to the same end.
 """
 
 from __future__ import annotations
@@ -12,10 +13,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serinus.core.rollout.actions import Action, EnsureArm, SetRoute, completed, due
+from serinus.core.errors import SerinusError
+from serinus.core.rollout.actions import Action, EnsureArm, SetRoute, blocked, delayed, done
 from serinus.core.rollout.evidence import Evidence, SampleRatio
 from serinus.core.rollout.machine import step
-from serinus.core.rollout.ports import Arms, EvidenceSource, RolloutEvidence, RolloutStore, Splitter
+from serinus.core.rollout.ports import (
+    Arms,
+    EvidenceSource,
+    InForce,
+    RolloutEvidence,
+    RolloutStore,
+    Splitter,
+    Unsupported,
+)
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.stats import srm
@@ -56,12 +66,10 @@ class Engine:
         store = self._ports.store
         spec, state = store.spec(name), store.state(name)
         evidence = self.evidence(spec, state, turn=turn)
-        state = self._act(state, due(spec, state, evidence))
         after, actions = step(spec, state, evidence, store.intents(name), self._now())
         if after != state:
             store.save(after, state)
-            after = self._act(after, actions)
-        return after
+        return self._act(after, actions)
 
     def readings(self, spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
         """Every look that has closed so far, judged."""
@@ -89,23 +97,39 @@ class Engine:
         return known.readings
 
     def _act(self, state: RolloutState, actions: Sequence[Action]) -> RolloutState:
-        """Does what is due and writes that it is done."""
+        """Does what is due and writes what came of it; what fails holds up nothing else, and is raised at the end."""
+        after, faults = state, list[SerinusError]()
         for action in actions:
-            self._do(action)
-        if state.acted == state.written:
-            return state
-        done = completed(state)
-        self._ports.store.save(done, state)
-        return done
+            if blocked(after, action):
+                continue
+            try:
+                after = self._done(after, action)
+            except SerinusError as fault:
+                after = delayed(after, action.act, fault.headline)
+                faults.append(fault)
+        if after != state:
+            self._ports.store.save(after, state)
+        if faults:
+            raise faults[0]
+        return after
 
-    def _do(self, action: Action) -> None:
-        ports = self._ports
+    def _done(self, state: RolloutState, action: Action) -> RolloutState:
+        if isinstance(action, SetRoute):
+            return self._routed(state, action)
         if isinstance(action, EnsureArm):
-            ports.arms.ensure(action.revision)
-        elif isinstance(action, SetRoute):
-            ports.splitter.apply(action.route)
+            self._ports.arms.ensure(action.revision)
         else:
-            ports.arms.remove(action.revision)
+            self._ports.arms.remove(action.revision)
+        return done(state, action.act, self._now())
+
+    def _routed(self, state: RolloutState, action: SetRoute) -> RolloutState:
+        """A step begins now at the earliest: the evidence of this tick was read without it."""
+        found = self._ports.splitter.apply(action.route)
+        if isinstance(found, InForce):
+            return done(state, action.act, max(found.at, self._now()))
+        if isinstance(found, Unsupported):
+            state = state.changed(unsupported=found.why)
+        return delayed(state, action.act, found.why)
 
 
 def sample_ratio(state: RolloutState, found: RolloutEvidence) -> SampleRatio:

@@ -13,6 +13,7 @@ from typing import Any
 
 from serinus.core.assignment import BUCKETS
 from serinus.core.errors import NotFound
+from serinus.core.rollout.ports import InForce
 from serinus.core.rollout.route import Route
 from serinus.core.words import Arm
 from serinus.files import DISK, Disk
@@ -21,16 +22,25 @@ from serinus.files import DISK, Disk
 class LocalSplitter:
     """`Splitter` on one file. `endpoint_of` gives the address of a revision."""
 
-    def __init__(self, path: Path, salt: str, endpoint_of: Callable[[str], str], *, disk: Disk = DISK) -> None:
-        self._path, self._salt, self._endpoint_of, self._disk = path, salt, endpoint_of, disk
+    def __init__(
+        self,
+        path: Path,
+        salt: str,
+        endpoint_of: Callable[[str], str],
+        now: Callable[[], float],
+        *,
+        disk: Disk = DISK,
+    ) -> None:
+        self._path, self._salt, self._endpoint_of, self._now, self._disk = path, salt, endpoint_of, now, disk
 
-    def apply(self, route: Route) -> None:
-        """See `Splitter`."""
+    def apply(self, route: Route) -> InForce:
+        """See `Splitter`. A file that was replaced is read by the next request."""
         before = self._read()
         document = self._document(route, before)
         number = int(before.pop("number", 0)) if before else 0
         if document != before:
             self._disk.replace(self._path, json.dumps({"number": number + 1, **document}, indent=1) + "\n")
+        return InForce(self._now())
 
     def current(self) -> Mapping[str, Any] | None:
         """The table as it is, or None before the first."""

@@ -58,8 +58,7 @@ class LocalRollouts:
     def save(self, state: RolloutState, over: RolloutState) -> None:
         """See `RolloutStore`."""
         with self._alone(state.name):
-            known = self.state(state.name)
-            if (known.written, known.acted) != (over.written, over.acted):
+            if self.state(state.name) != over:
                 raise Conflict(f"rollout {state.name} was changed by another engine", cause="it is one step further")
             self._disk.replace(self._folder / state.name / _STATE, state.model_dump_json(indent=1) + "\n")
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from serinus.core.rollout.evidence import Readiness
-from serinus.core.rollout.ports import RolloutStore
+from serinus.core.rollout.ports import InForce, RolloutStore
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -154,14 +154,17 @@ class ServiceController:
         found = ports.arms.condition(revision)
         if found.readiness is not Readiness.READY:
             return ServiceView(Standing.STARTING, None, wanted.revision, None, found.reason)
-        ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
+        applied = ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
+        if not isinstance(applied, InForce):
+            return ServiceView(Standing.STARTING, None, wanted.revision, None, applied.why)
         self._first.put(revision)
         return ServiceView(Standing.SERVING, revision, wanted.revision)
 
-    def _begin(self, wanted: Wanted, stable: Revision) -> str:
-        """Ends the hold-back of the rollout before, then makes the new one."""
+    def _begin(self, wanted: Wanted, stable: Revision) -> str | None:
+        """Ends the hold-back of the rollout before, then makes the new one; None until the hold-back has ended."""
         spec = self._made(wanted, stable)
-        self._ports.splitter.apply(_alone(stable, wanted.revision, spec.name))
+        if not isinstance(self._ports.splitter.apply(_alone(stable, wanted.revision, spec.name)), InForce):
+            return None
         for one in self.arms():
             if one.name != stable.name:
                 self._ports.arms.remove(one)
@@ -193,7 +196,7 @@ class ServiceController:
         first = store.state(wanted.rollout)
         if first.phase is Phase.QUEUED:
             at, why = store.spec(wanted.rollout).created_at, f"rejected: rollout {live.name} was under way"
-            ended = first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=at, written=1, acted=1)
+            ended = first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=at)
             store.save(ended, first)
 
     def _is_new(self, wanted: Wanted, stable: Revision) -> bool:
@@ -203,7 +206,7 @@ class ServiceController:
         """The rollout that has not ended, or whose end was written and not yet acted on."""
         store = self._ports.store
         states = map(store.state, store.names())
-        return next((one.name for one in states if not one.phase.ended or one.acted < one.written), None)
+        return next((one.name for one in states if not one.phase.ended or one.pending), None)
 
     def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
         """Where no rollout began after it, its hold-back is kept up and looked at."""

@@ -101,7 +101,7 @@ def _host(project: Project, ref: ServiceRef, hosting: Hosting) -> Hosted:
     settle = 0.0 if hosting.event_time else 2.0
     ports = Ports(
         arms=arms,
-        splitter=LocalSplitter(place.route, service.salt, arms.endpoint),
+        splitter=LocalSplitter(place.route, service.salt, arms.endpoint, hosting.now),
         evidence=KpiEvidence(
             reducer(project, ref, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
         ),

@@ -95,7 +95,7 @@ class Local:
         self.reader = RouteFile(self.path)
 
     def splitter(self, disk: Disk = DISK) -> LocalSplitter:
-        return LocalSplitter(self.path, SALT, self._endpoint, disk=disk)
+        return LocalSplitter(self.path, SALT, self._endpoint, lambda: 0.0, disk=disk)
 
     def _endpoint(self, name: str) -> str:
         if name not in self.addresses:

@@ -11,7 +11,7 @@ import pytest
 from serinus.core.errors import Conflict, NotFound
 from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.spec import Intents, RolloutSpec
-from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.state import Act, RolloutState
 from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.service import Wanted
@@ -48,7 +48,7 @@ def full_state() -> RolloutState:
     assert state.log
     assert state.crossed
     assert state.readings
-    return state.changed(written=1, acted=0)
+    return state.changed(pending={Act.ROUTE: "not yet", Act.REMOVE: ""})
 
 
 def test_a_rollout_is_read_as_it_was_made(make_store: MakeStore) -> None:
@@ -103,15 +103,15 @@ def test_a_state_is_saved_only_over_the_one_it_was_made_from(make_store: MakeSto
     one, other = make_store(), make_store()
     first = one.state(TWO.name)
     assert other.state(TWO.name) == first
-    mine = first.changed(phase=Phase.DEPLOYING, written=1)
+    mine = first.changed(phase=Phase.DEPLOYING)
     one.save(mine, first)
     with pytest.raises(Conflict):
-        other.save(first.changed(phase=Phase.ABORTED, written=1), first)
+        other.save(first.changed(phase=Phase.ABORTED), first)
     assert other.state(TWO.name) == mine
-    acted = mine.changed(acted=1)
+    acted = mine.changed(looks=1)
     other.save(acted, mine)
     with pytest.raises(Conflict):
-        one.save(mine.changed(acted=1, reason="late"), mine)
+        one.save(mine.changed(looks=1, reason="late"), mine)
     assert one.state(TWO.name) == acted
 
 
@@ -130,7 +130,7 @@ def test_rollouts_do_not_meet(make_store: MakeStore) -> None:
     for name, at in ((TWO.name, 1.0), (THREE.name, 2.0)):
         store.create(spec(name, at))
     first = store.state(TWO.name)
-    store.save(first.changed(phase=Phase.ABORTED, written=1), first)
+    store.save(first.changed(phase=Phase.ABORTED), first)
     store.intend(TWO.name, lambda intents: intents.model_copy(update={"abort": True}))
     assert store.state(THREE.name).phase is Phase.QUEUED
     assert store.intents(THREE.name) == Intents()
@@ -162,7 +162,7 @@ class TestLocal:
         first = store.state(TWO.name)
         broken = LocalRollouts(tmp_path, disk=FullDisk())
         with pytest.raises(OSError):
-            broken.save(first.changed(written=1), first)
+            broken.save(first.changed(looks=1), first)
         with pytest.raises(OSError):
             broken.create(spec(THREE.name))
         assert store.state(TWO.name) == first
@@ -181,7 +181,7 @@ class TestLocal:
             assert store.names() == [TWO.name]
             assert store.state(TWO.name) == first
         assert read == []
-        changed = first.changed(written=first.written + 1)
+        changed = first.changed(looks=first.looks + 1)
         other.save(changed, first)
         assert store.state(TWO.name) == store.state(TWO.name) == changed
         assert [path.name for path in read if path.name == "state.json"] == ["state.json"]

@@ -31,10 +31,9 @@ class Ending:
 def ended(spec: RolloutSpec, state: RolloutState, ending: Ending, *, at: float, now: float) -> RolloutState:
     """The state with that end; `at` is the time of the look or of the tick that decided it (epoch s)."""
     here = stage_at(spec, state.step) if state.step >= 0 else None
-    state = left(state, now).changed(
+    state = routed(left(state, now), _last_route(spec, state, ending.phase)).changed(
         phase=ending.phase,
         ended_at=now,
-        route=_last_route(spec, state, ending.phase),
         decided_by=ending.by,
         decided_in=ending.within or here,
         reason=ending.reason,
@@ -48,6 +47,13 @@ def left(state: RolloutState, now: float) -> RolloutState:
     if not state.steps:
         return state
     return state.changed(steps=(*state.steps[:-1], state.steps[-1].model_copy(update={"left_at": now})))
+
+
+def routed(state: RolloutState, route: Route | None) -> RolloutState:
+    """With that route, which is in force only where it was already."""
+    if route == state.route:
+        return state
+    return state.changed(route=route, in_force_at=None, unsupported="")
 
 
 def _last_route(spec: RolloutSpec, state: RolloutState, phase: Phase) -> Route | None:
@@ -78,6 +84,13 @@ def refused(spec: RolloutSpec, candidate: ArmCondition, since: float, now: float
         return None
     why = f": {candidate.reason}" if candidate.reason else ""
     return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, f"the candidate was not ready within {spec.ready_within}{why}")
+
+
+def undivided(state: RolloutState) -> Ending | None:
+    """Of a rollout whose traffic can never be divided as its step asks."""
+    if not state.unsupported:
+        return None
+    return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, f"the traffic cannot be divided: {state.unsupported}")
 
 
 def failed(candidate: ArmCondition) -> Ending | None:

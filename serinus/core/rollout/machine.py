@@ -7,8 +7,19 @@ the maximum duration. End states absorb.
 
 from __future__ import annotations
 
-from serinus.core.rollout.actions import Action, actions_of, due
-from serinus.core.rollout.endings import Ending, ended, expired, failed, harmed, left, promoted, refused
+from serinus.core.rollout.actions import Action, asked, due
+from serinus.core.rollout.endings import (
+    Ending,
+    ended,
+    expired,
+    failed,
+    harmed,
+    left,
+    promoted,
+    refused,
+    routed,
+    undivided,
+)
 from serinus.core.rollout.entries import decided, read, told
 from serinus.core.rollout.evidence import Evidence, Readiness, SampleRatio
 from serinus.core.rollout.looks import after_promotion, consumed, in_order
@@ -24,13 +35,11 @@ def step(
 ) -> tuple[RolloutState, tuple[Action, ...]]:
     """The state to write, and what to do once it is written; `now` in epoch s.
 
-    Equal to the state before when nothing is new, but for actions that were never completed: these come again.
+    Equal to the state before when nothing is new; what is still pending comes again.
     """
     after = _next(spec, state, evidence, intents, now)
     if after != state:
-        idle = state.acted == state.written and actions_of(spec, state) == actions_of(spec, after)
-        written = state.written + 1
-        after = after.changed(written=written, acted=written if idle else state.acted)
+        after = after.changed(pending=asked(spec, state, after))
     return after, due(spec, after, evidence)
 
 
@@ -57,7 +66,7 @@ def _heard(spec: RolloutSpec, state: RolloutState, intents: Intents, now: float)
     """Writes down what is asked for the first time, and ends the rollout where that is what was asked."""
     if intents == state.intents:
         return state
-    notes = _asked(spec, state.intents, intents)
+    notes = _heard_anew(spec, state.intents, intents)
     state = state.changed(intents=intents)
     for verdict, text in notes:
         state = told(state, now, "intent", verdict, text)
@@ -69,7 +78,7 @@ def _heard(spec: RolloutSpec, state: RolloutState, intents: Intents, now: float)
     return ended(spec, state, ending, at=now, now=now) if ending else state
 
 
-def _asked(spec: RolloutSpec, before: Intents, after: Intents) -> list[tuple[Verdict, str]]:
+def _heard_anew(spec: RolloutSpec, before: Intents, after: Intents) -> list[tuple[Verdict, str]]:
     notes: list[tuple[Verdict, str]] = []
     if after.paused != before.paused:
         notes.append((Verdict.HOLD, "paused") if after.paused else (Verdict.CONTINUE, "resumed"))
@@ -113,9 +122,10 @@ def _stepped(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: fl
 
 
 def _outlived(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
-    """Ends what no look has decided: a candidate that was lost, even while paused, or a duration that is over."""
-    candidate, ending = evidence.candidate, None
-    if candidate.readiness is not Readiness.READY:
+    """Ends what no look has decided: a route that cannot be made or a candidate that was lost, even while paused, or a
+    duration that is over."""
+    candidate, ending = evidence.candidate, undivided(state)
+    if ending is None and candidate.readiness is not Readiness.READY:
         ending = refused(spec, candidate, candidate.since, now)
     ending = ending or expired(spec, state, now, evidence.closed)
     return ended(spec, state, ending, at=now, now=now) if ending else state
@@ -161,14 +171,19 @@ def _advanced(spec: RolloutSpec, state: RolloutState, at: float, now: float) -> 
 
 
 def _entered(spec: RolloutSpec, state: RolloutState, index: int, now: float) -> RolloutState:
-    """In step `index`. It is entered when its traffic is set, which is now, whenever the look was that led here."""
+    """In step `index`, from now on, whenever the look was that led here. It begins when its route is in force."""
     route = route_at(spec, index, state.route.number if state.route else 1)
     if state.route and route != state.route:
         route = route.model_copy(update={"number": state.route.number + 1})
-    kind = kind_of(spec.policy.steps[index])
-    record = StepRecord(kind=kind, weight=route.weight, share=route.share, entered_at=now)
-    state = left(state, now)
-    return state.changed(step=index, steps=(*state.steps, record), route=route)
+    state = routed(left(state, now), route)
+    record = StepRecord(
+        kind=kind_of(spec.policy.steps[index]),
+        weight=route.weight,
+        share=route.share,
+        entered_at=now,
+        in_force_at=None if state.in_force_at is None else now,
+    )
+    return state.changed(step=index, steps=(*state.steps, record))
 
 
 def _frozen(state: RolloutState, ratio: SampleRatio, sequence: int) -> RolloutState:

@@ -30,11 +30,35 @@ class Arms(Protocol):
         """Stops the servers of a revision once they have answered what they took; harmless when there are none."""
 
 
+@dataclass(frozen=True)
+class InForce:
+    """A route is followed by every new request, seen so at `at` (epoch s)."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A route is not in force yet, and why; some requests may follow it already."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A route that this splitter can never bring into force, and why."""
+
+    why: str
+
+
+Applied = InForce | Pending | Unsupported
+
+
 class Splitter(Protocol):
     """Divides the traffic of one service."""
 
-    def apply(self, route: Route) -> None:
-        """Returns when the route is in force; the same route again changes nothing."""
+    def apply(self, route: Route) -> Applied:
+        """Asks for this route and says at once how it is; asked for again, it changes nothing and answers anew."""
 
 
 @dataclass(frozen=True)

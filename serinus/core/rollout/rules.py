@@ -78,7 +78,8 @@ def first_shown(spec: RolloutSpec, state: RolloutState, stage: Stage) -> str:
 def waits_for(spec: RolloutSpec, state: RolloutState) -> str:
     """What keeps a rollout in its step, or nothing: then the step may be left. Without figures, so that it repeats.
 
-    Before the candidate was asked anything, an approval is all that can be waited for.
+    Before the candidate was asked anything, an approval is all that can be waited for. A look of a step shows that its
+    route is in force; where none is asked for, the route itself is.
     """
     step = spec.policy.steps[state.step]
     if not ready(state):
@@ -86,7 +87,7 @@ def waits_for(spec: RolloutSpec, state: RolloutState) -> str:
     if step.approval and state.step not in state.intents.approved:
         return "waits for approval"
     if not exposed(spec, state.step):
-        return ""
+        return "" if state.steps[-1].begun else "waits until its route is in force"
     stage = stage_at(spec, state.step)
     shown = to_be_shown(spec, stage)
     missing = [kpi.name for kpi in shown if not state.has_crossed(kpi.name, stage, "non_inferior")]

@@ -7,6 +7,7 @@ stays there; nothing is ever taken from the log.
 from __future__ import annotations
 
 from collections.abc import Collection
+from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,14 @@ EntryKind = Literal["look", "crossing", "step", "intent", "freeze", "end"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Act(StrEnum):
+    """What a written state asks of the world, in the order in which it is tried."""
+
+    START = "start"
+    ROUTE = "route"
+    REMOVE = "remove"
 
 
 class Crossing(_Part):
@@ -76,12 +85,16 @@ _NOTHING = Closed(units=0, requests=0, first_at=float("inf"), last_at=float("-in
 
 
 class StepRecord(_Part):
-    """A step that was entered, when, and what was closed of it by KPI. `weight` and `share`: the traffic during it."""
+    """A step that was entered, when, and what was closed of it by KPI. `weight` and `share`: the traffic during it.
+
+    Decided at `entered_at`, it begins at `in_force_at`, when its route is in force; None while it is not.
+    """
 
     kind: StepKind
     weight: int
     share: float
     entered_at: float
+    in_force_at: float | None = None
     left_at: float | None = None
     closed: dict[str, Closed] = {}
 
@@ -94,6 +107,11 @@ class StepRecord(_Part):
     def requests(self) -> int:
         """Judged requests closed so far, by the KPI that closes first."""
         return max((one.requests for one in self.closed.values()), default=0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its route was ever in force. What was closed of it is a witness of that, too."""
+        return self.in_force_at is not None or bool(self.closed)
 
     @property
     def first_at(self) -> float:
@@ -116,7 +134,9 @@ class RolloutState(_Part):
     `readings`: the latest that could decide, by stage and KPI; `held_back`: the latest since the promotion. `enough`: a
     goal or guardrail has had enough data at least once. `frozen`: the sample-ratio test has crossed. `decided_by` and
     `decided_in`: the KPI that crossed first and where; without a KPI the stage in which it ended. `intents` are those
-    heard last. `written` counts the changes of this value, and the actions of change number `acted` are done.
+    heard last. `pending`: what is still to be done to the world, each for itself, and why it is not done yet ("" before
+    the first try). `in_force_at`: since when `route` is in force (epoch s), None while that is pending. `unsupported`:
+    why the division of traffic that is asked for can never be made.
     """
 
     name: str
@@ -139,8 +159,9 @@ class RolloutState(_Part):
     intents: Intents = Intents()
     conditions: tuple[Condition, ...] = ()
     route: Route | None = None
-    written: int = 0
-    acted: int = 0
+    in_force_at: float | None = None
+    unsupported: str = ""
+    pending: dict[Act, str] = {}
 
     @classmethod
     def first(cls, spec: RolloutSpec) -> RolloutState:

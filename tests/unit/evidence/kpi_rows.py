@@ -80,7 +80,8 @@ def state_at(step: int, begins: Sequence[float] = (BEGIN, BEGIN + HOURS, BEGIN +
         kind = StepKind.SHADOW if "shadow" in one else StepKind.WEIGHT
         left = begins[number + 1] if number < step else None
         weight, share = int(one.get("weight", 0)), float(one.get("shadow", 0.0))
-        records.append(StepRecord(kind=kind, weight=weight, share=share, entered_at=begins[number], left_at=left))
+        times = {"entered_at": begins[number], "in_force_at": begins[number], "left_at": left}
+        records.append(StepRecord(kind=kind, weight=weight, share=share, **times))
     return RolloutState(name=NEW, phase=Phase.STEPPING, step=step, steps=tuple(records), started_at=BEGIN)
 
 

@@ -15,7 +15,7 @@ from serinus.core.kpi import Kpi
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.evidence import ArmCondition, Readiness
-from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
+from serinus.core.rollout.ports import Applied, FirstSeen, InForce, Pending, RolloutEvidence, Unsupported
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -84,6 +84,7 @@ class World:
     first: Revision | None = None
     wanted: Wanted = field(default_factory=lambda: Wanted(ONE, ONE))
     policy: dict[str, Any] = field(default_factory=dict)
+    answers: Callable[[Route], Pending | Unsupported | None] = lambda route: None
 
     def called(self, run: Callable[[], Any]) -> Any:
         """A call of a port, which may be the last thing that this process does."""
@@ -130,7 +131,7 @@ class World:
         self.now += 60.0
         for name in self.states:
             state = self.state(name)
-            if state.phase is Phase.STEPPING:
+            if state.phase is Phase.STEPPING and state.steps[-1].begun:
                 found = self.looks.setdefault(name, [])
                 found.append(self._look(len(found) + 1, state.step))
 
@@ -182,20 +183,27 @@ class Arms:
 
 @dataclass
 class Splitter:
-    """`Splitter`; remembers every route that was in force. A new one leads to arms that run, and was written before."""
+    """`Splitter`; remembers every route that was in force. A new one leads to arms that run, and was written before.
+
+    The world's `answers` say which routes do not come into force.
+    """
 
     world: World
 
-    def apply(self, route: Route) -> None:
-        def put() -> None:
+    def apply(self, route: Route) -> Applied:
+        def put() -> Applied:
             world = self.world
             if world.routes and world.routes[-1] == route:
-                return
+                return InForce(world.now)
+            if (refused := world.answers(route)) is not None:
+                return refused
             assert {route.stable, route.canary} - {""} <= set(world.arms), "traffic to an arm that does not run"
             assert not route.canary or world.state(route.rollout).route == route, "done before it was written"
             world.routes.append(route)
+            return InForce(world.now)
 
-        self.world.called(put)
+        found: Applied = self.world.called(put)
+        return found
 
 
 @dataclass

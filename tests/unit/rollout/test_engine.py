@@ -11,10 +11,10 @@ from fakes import ONE, START, TWO, Evidence, Splitter, World
 
 from serinus.core.errors import Conflict, Unavailable
 from serinus.core.rollout.evidence import SampleRatio
-from serinus.core.rollout.ports import FirstSeen, RolloutEvidence
+from serinus.core.rollout.ports import Applied, FirstSeen, RolloutEvidence
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
-from serinus.core.rollout.state import RolloutState, StepRecord
+from serinus.core.rollout.state import Act, RolloutState, StepRecord
 from serinus.core.stats.moments import Cell
 from serinus.core.words import Arm, Phase, StepKind
 from serinus.rollout.engine import Engine, Ports, sample_ratio
@@ -108,20 +108,20 @@ def test_what_an_action_fails_at_is_done_by_the_next_tick(world: World) -> None:
     class Away(Splitter):
         """Whatever divides the traffic does not answer."""
 
-        def apply(self, route: Route) -> None:
+        def apply(self, route: Route) -> Applied:
             if route.weight == 99:
                 raise Unavailable("the splitter does not answer")
-            super().apply(route)
+            return super().apply(route)
 
     broken = engine(world, splitter=Away(world))
     with pytest.raises(Unavailable):
         until(world, broken, lambda state: False)
     state = world.state(TWO.name)
-    assert (state.phase, state.acted < state.written) == (Phase.PROMOTED, True)
+    assert (state.phase, state.pending) == (Phase.PROMOTED, {Act.ROUTE: "the splitter does not answer"})
     assert world.routes[-1].weight == 50
     with pytest.raises(Unavailable):
         broken.tick(TWO.name)
-    assert engine(world).tick(TWO.name).acted == state.written
+    assert engine(world).tick(TWO.name).pending == {}
     assert world.routes[-1].weight == 99
 
 

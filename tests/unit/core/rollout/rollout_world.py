@@ -9,7 +9,7 @@ from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.kpi import Kpi
-from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute, completed
+from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute, blocked, delayed, done
 from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.route import Route
@@ -104,7 +104,8 @@ class Killed(Exception):
 class World:
     """What a rollout's actions change, and the tick of D5: decide, persist, act.
 
-    `alive(point)` may raise `Killed` before each effect; what is then left is the stored JSON and the world.
+    `alive(point)` may raise `Killed` before each effect; what is then left is the stored JSON and the world. While
+    `delays`, no route comes into force.
     """
 
     spec: RolloutSpec
@@ -113,6 +114,7 @@ class World:
     arms: set[str] = field(default_factory=set)
     done: list[Action] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
+    delays: bool = False
     alive: Callable[[str], None] = lambda point: None
 
     def __post_init__(self) -> None:
@@ -140,16 +142,19 @@ class World:
             self.stored = state.model_dump_json()
         for action in actions:
             self.alive("acting")
-            self._do(action)
+            if self.delays and isinstance(action, SetRoute):
+                state = delayed(state, action.act, "the gateway is slow")
+            elif not blocked(state, action):
+                self._do(action)
+                state = done(state, action.act, now)
         self.alive("acted")
-        if state.acted < state.written:
-            self.stored = completed(state).model_dump_json()
+        self.stored = state.model_dump_json()
         return self.state
 
     @property
     def champion(self) -> int:
         """The version that serves: what the registry is told. Promoted is only who has all but the hold-back."""
-        promoted = self.state.phase is Phase.PROMOTED
+        promoted = self.state.phase is Phase.PROMOTED and self.state.in_force_at is not None
         assert not promoted or (self.route.weight >= 95 and self.spec.candidate.name in self.arms)
         return self.spec.candidate.model.version if promoted else self.spec.stable.model.version
 

@@ -68,10 +68,10 @@ def _in_batches(history: list[Reading], sizes: list[int], again: int, crossed: i
 
 
 def _timeless(state: RolloutState) -> dict[str, Any]:
-    """Without the clock of the machine that ticked, and without the count of its writes."""
-    dump = state.model_dump(exclude={"written", "acted", "ended_at"})
+    """Without the clock of the machine that ticked."""
+    dump = state.model_dump(exclude={"in_force_at", "ended_at"})
     for record in dump["steps"]:
-        record.update(entered_at=0, left_at=0)
+        record.update(entered_at=0, in_force_at=0, left_at=0)
     dump["log"] = [one | {"at": 0} if one["event"] == "intent" else one for one in dump["log"]]
     return dump
 

@@ -15,10 +15,11 @@ from serinus.core.card.operation import Step
 from serinus.core.rollout.actions import EnsureArm, SetRoute
 from serinus.core.rollout.rules import route_at, stage_at
 from serinus.core.rollout.spec import Intents, RolloutSpec
-from serinus.core.rollout.state import RolloutState
+from serinus.core.rollout.state import Act, RolloutState
 from serinus.core.words import Arm, Phase, Stage, Verdict
 
 HALF = {"weight": 50}
+BOTH = {Act.START: "", Act.ROUTE: ""}
 
 
 class TestLog:
@@ -93,19 +94,19 @@ class TestJson:
         world = World(spec_of(HALF))
         world.tick()
         world.tick(now=START + 1)
-        world.stored = world.state.changed(acted=0).model_dump_json()
+        world.stored = world.state.changed(pending=BOTH, in_force_at=None).model_dump_json()
         world.done.clear()
         state = world.tick(now=START + 2)
         assert len(world.done) == 2
-        assert state.acted == state.written
+        assert state.pending == {}
 
     def test_what_a_kill_left_undone_is_done_although_there_are_news(self) -> None:
         world = stepping(spec_of(HALF))
-        world.stored = world.state.changed(acted=1).model_dump_json()
+        world.stored = world.state.changed(pending=BOTH, in_force_at=None).model_dump_json()
         world.done.clear()
         state = world.tick(reading(1), now=START + 60)
         assert [type(one) for one in world.done] == [EnsureArm, SetRoute]
-        assert state.acted == state.written
+        assert state.pending == {}
 
 
 class TestRoute:
