@@ -59,7 +59,7 @@ def rolling(deployed: Path, renewal_card: Problem) -> Callable[..., RolloutSpec]
         first = store.state(spec.name)
         entry = Entry(at=1e9, step=0, event="look", verdict=Verdict.CONTINUE, reason="waits for units in this step")
         ended_at = 1e9 if phase.ended else None
-        store.save(first.changed(phase=phase, step=0, log=(entry,), ended_at=ended_at, reason=reason, written=1), first)
+        store.save(first.changed(phase=phase, step=0, log=(entry,), ended_at=ended_at, reason=reason), first)
         return spec
 
     return make

@@ -357,7 +357,7 @@ def _ended(rows: list[dict[str, Any]], moments: list[float]) -> dict[str, Any]:
     """Of a rollout that stands in its last step from the start, so that no tick moves any traffic."""
     spec = spec_of((EARLY, LOSS, ERRORS))
     judge = Judge(made_tests(spec.kpis, spec.policy, independent_outcomes=True))
-    state, readings = LAST.changed(written=1, acted=1), list[Reading]()
+    state, readings = LAST, list[Reading]()
     for place in range(1, len(moments) + 1):
         found = evidence(rows, *moments[:place]).read(spec, LAST)
         readings += [judge.read(look) for look in found.looks[len(readings) :]]

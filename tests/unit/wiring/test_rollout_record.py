@@ -43,7 +43,7 @@ def test_every_rollout_of_a_service_reaches_the_summary(tmp_path: Path, renewal_
     for version in (3, 2):
         store.create(spec(renewal_card, version))
     first = store.state("renewal-v2")
-    store.save(first.changed(phase=Phase.ABORTED, started_at=1e9, ended_at=1e9 + 5, reason="aborted", written=1), first)
+    store.save(first.changed(phase=Phase.ABORTED, started_at=1e9, ended_at=1e9 + 5, reason="aborted"), first)
     records = rollout_records(store, no_looks, Counted(planned={"renewal-v3": 900}))
     assert [(one.name, one.outcome, one.planned_units) for one in records] == [
         ("renewal-v2", Phase.ABORTED, None),
