@@ -75,9 +75,19 @@ def arms(spec: RolloutSpec, state: RolloutState, replayed: Replayed | None = Non
         tree.add(Text(f"replayed: {replayed}"))
         if replayed.flag:
             tree.add(Text(f"! {replayed.flag}", style="yellow"))
+    for line in _troubles(state):
+        tree.add(Text(f"! {line}", style="yellow"))
     if state.unjudged:
         tree.add(Text("not judged: " + ", ".join(f"{count:,} {name}" for name, count in state.unjudged.items())))
     return tree
+
+
+def _troubles(state: RolloutState) -> list[str]:
+    """What is not as it should be, and why."""
+    waits = [f"{act} is pending: {why}" for act, why in state.pending.items() if why]
+    if state.phase.ended:
+        return waits
+    return waits + [f"not {one.name}: {one.reason}" for one in state.conditions if not one.holds]
 
 
 def kpis(spec: RolloutSpec, state: RolloutState, expected: Expected) -> Fitted:

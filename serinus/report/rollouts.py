@@ -203,7 +203,7 @@ def _entry(entry: Entry, record: RolloutRecord) -> dict[str, str]:
 
 def _notes(record: RolloutRecord) -> list[str]:
     """Conditions, what was not judged, and what was never reached."""
-    broken = [one for one in record.conditions if one.name == "SampleRatio" and not one.holds]
+    broken = [one for one in record.conditions if one.name == "SampleRatioMatched" and not one.holds]
     waits = [one for one in record.conditions if one.name == "CandidateReady" and not one.holds]
     unjudged = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in record.unjudged.items() if count)
     repeated = record.replayed.flag if record.replayed else ""

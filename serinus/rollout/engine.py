@@ -61,11 +61,14 @@ class Engine:
         self._ports, self._now = ports, now
         self._judged: dict[str, _Read] = {}
 
-    def tick(self, name: str, *, turn: bool = True) -> RolloutState:
-        """One tick; the state after it. Raises `Conflict` when another engine ticked, and what the ports raise."""
+    def tick(self, name: str, *, turn: bool = True, absent: str = "") -> RolloutState:
+        """One tick; the state after it. `absent`: why the evidence is known to be away.
+
+        Raises `Conflict` when another engine ticked, and what arms, splitter and store raise.
+        """
         store = self._ports.store
         spec, state = store.spec(name), store.state(name)
-        evidence = self.evidence(spec, state, turn=turn)
+        evidence = self.evidence(spec, state, turn=turn, absent=absent)
         after, actions = step(spec, state, evidence, store.intents(name), self._now())
         if after != state:
             store.save(after, state)
@@ -75,12 +78,18 @@ class Engine:
         """Every look that has closed so far, judged."""
         return tuple(self._judge(spec, self._ports.evidence.read(spec, state).looks))
 
-    def evidence(self, spec: RolloutSpec, state: RolloutState, *, turn: bool) -> Evidence:
-        """What a tick decides from."""
-        found = self._ports.evidence.read(spec, state)
+    def evidence(self, spec: RolloutSpec, state: RolloutState, *, turn: bool, absent: str = "") -> Evidence:
+        """What a tick decides from. A source that does not answer takes nothing else from the tick."""
+        candidate = self._ports.arms.condition(spec.candidate)
+        if absent:
+            return Evidence(candidate=candidate, absent=absent, turn=turn)
+        try:
+            found = self._ports.evidence.read(spec, state)
+        except SerinusError as fault:
+            return Evidence(candidate=candidate, absent=fault.headline, turn=turn)
         readings = self._judge(spec, found.looks)
         return Evidence(
-            candidate=self._ports.arms.condition(spec.candidate),
+            candidate=candidate,
             readings=tuple(one for one in readings if one.sequence > state.looks),
             ratio=sample_ratio(state, found),
             unjudged=dict(found.unjudged),

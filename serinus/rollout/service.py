@@ -92,9 +92,14 @@ class ServiceController:
     ) -> None:
         self._ports, self._first, self._registry, self._wanted, self._make = ports, first, registry, wanted, make
         self.engine = Engine(ports, now)
+        self._absent = ""
 
-    def tick(self) -> ServiceView:
-        """One tick of the service and of its rollout; then the registry, for which nothing waits."""
+    def tick(self, absent: str = "") -> ServiceView:
+        """One tick of the service and of its rollout; then the registry, for which nothing waits.
+
+        `absent`: why the evidence is known to be away.
+        """
+        self._absent = absent
         view = self._ticked()
         serves = self._in_service()
         return replace(view, registry=self._registry.follow(serves)) if serves is not None else view
@@ -110,7 +115,7 @@ class ServiceController:
             live = self._begin(wanted, stable)
         if live is not None:
             self._supersede(live, wanted)
-            return self._view(wanted, self.engine.tick(live))
+            return self._view(wanted, self.engine.tick(live, absent=self._absent))
         return self._view(wanted, self._last_promoted())
 
     def stable(self) -> Revision | None:
@@ -218,7 +223,7 @@ class ServiceController:
         spec = store.spec(last.name)
         if spec.policy.hold_back:
             self._ports.arms.ensure(spec.stable)
-        return self.engine.tick(last.name)
+        return self.engine.tick(last.name, absent=self._absent)
 
     def _view(self, wanted: Wanted, state: RolloutState | None) -> ServiceView:
         stable = self.stable()

@@ -83,13 +83,24 @@ def hosted(project: Project, service: ServiceRef, hosting: Hosting) -> Iterator[
 
 
 def tick(host: Hosted, reduce: Callable[[float], object], now: Now) -> ServiceView | SerinusError:
-    """One tick of a controller whose arms serve: what does not answer now (a full disk, too) waits for the next."""
+    """One tick of a controller whose arms serve: what does not answer now (a full disk, too) waits for the next.
+
+    Without a reduction there is no evidence, and everything else goes on.
+    """
+    missing = _fault_of(lambda: reduce(now()))
+    views = list[ServiceView]()
+    absent = missing.headline if missing else ""
+    fault = _fault_of(lambda: views.append(host.controller.tick(absent)))
+    return missing or fault or views[0]
+
+
+def _fault_of(work: Callable[[], object]) -> SerinusError | None:
     try:
         with accessible():
-            reduce(now())
-            return host.controller.tick()
+            work()
     except (Conflict, Unavailable) as fault:
         return fault
+    return None
 
 
 def _host(project: Project, ref: ServiceRef, hosting: Hosting) -> Hosted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serinus.core.rollout.entries import decided
-from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.rules import deadline, first_shown, ready, route_at, stage_at
 from serinus.core.rollout.spec import RolloutSpec
@@ -100,11 +100,11 @@ def failed(candidate: ArmCondition) -> Ending | None:
     return Ending(Phase.ROLLED_BACK, Verdict.ROLLBACK, f"the candidate cannot start: {candidate.reason}")
 
 
-def expired(spec: RolloutSpec, state: RolloutState, now: float, closed: int) -> Ending | None:
+def expired(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> Ending | None:
     """By the policy once the maximum duration is over; None before, and while it is paused.
 
-    A frozen rollout ends undecided whatever the policy says: what that would rest on cannot be trusted. A candidate
-    that is not ready is not promoted; it comes back or is refused.
+    A frozen rollout ends undecided whatever the policy says, and one whose evidence is away is not promoted: what that
+    would rest on cannot be trusted. A candidate that is not ready is not promoted; it comes back or is refused.
     """
     if now <= deadline(spec, state) or state.intents.paused:
         return None
@@ -114,7 +114,10 @@ def expired(spec: RolloutSpec, state: RolloutState, now: float, closed: int) -> 
     policy = spec.policy.on_inconclusive if state.enough else spec.policy.on_no_data
     if policy == "promote" and not ready(state):
         return None
-    reason = "not decided" if state.enough else f"not enough data ({closed} exposures closed)"
+    reason = "not decided" if state.enough else f"not enough data ({evidence.closed} exposures closed)"
+    if evidence.absent:
+        policy = "hold" if policy == "promote" else policy
+        reason = f"the evidence is away ({evidence.absent}), so nothing was decided"
     phase, verdict = {
         "hold": (Phase.UNDECIDED, Verdict.HOLD),
         "promote": (Phase.PROMOTED, Verdict.PROMOTE),

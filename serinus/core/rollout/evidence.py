@@ -48,12 +48,14 @@ class SampleRatio(_Part):
 class Evidence(_Part):
     """All that one tick decides from.
 
-    `readings`: those after the last consumed look. What is missing between two of them is still to come, and what is
-    behind the gap waits for it. `unjudged`: requests that are never judged (D3), by reason; `closed`: exposures closed
-    so far; both are only shown. `turn`: no other rollout of the service lives, so this one may begin.
+    `absent`: why there is none; then nothing is known but the candidate and the turn, and all else that a tick hears is
+    obeyed. `readings`: those after the last consumed look. What is missing between two of them is still to come, and
+    what is behind the gap waits for it. `unjudged`: requests that are never judged (D3), by reason; `closed`: exposures
+    closed so far; both are only shown. `turn`: no other rollout of the service lives, so this one may begin.
     """
 
     candidate: ArmCondition
+    absent: str = ""
     readings: tuple[Reading, ...] = ()
     ratio: SampleRatio = SampleRatio()
     unjudged: dict[str, int] = {}

@@ -102,7 +102,7 @@ def _begun(state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
 
 def _deployed(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
     """A candidate that is not ready in time, or says that it cannot be, is refused; no traffic ever moved."""
-    state = _conditions(state, evidence)
+    state = _candidate(state, evidence)
     if evidence.candidate.readiness is Readiness.READY:
         return state if state.intents.paused else _entered(spec, state.changed(phase=Phase.STEPPING), 0, now)
     since = now if state.started_at is None else state.started_at
@@ -111,7 +111,8 @@ def _deployed(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: f
 
 
 def _stepped(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
-    state = _conditions(state, evidence).changed(unjudged=evidence.unjudged)
+    state = _fresh(_candidate(state, evidence), evidence, now)
+    state = state if evidence.absent else state.changed(unjudged=evidence.unjudged)
     for reading in in_order(evidence.readings, state.looks):
         state = _frozen(state, evidence.ratio, reading.sequence)
         state = _looked(spec, state, reading, now)
@@ -127,7 +128,7 @@ def _outlived(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: f
     candidate, ending = evidence.candidate, undivided(state)
     if ending is None and candidate.readiness is not Readiness.READY:
         ending = refused(spec, candidate, candidate.since, now)
-    ending = ending or expired(spec, state, now, evidence.closed)
+    ending = ending or expired(spec, state, evidence, now)
     return ended(spec, state, ending, at=now, now=now) if ending else state
 
 
@@ -191,15 +192,20 @@ def _frozen(state: RolloutState, ratio: SampleRatio, sequence: int) -> RolloutSt
     crossed = ratio.crossed_after is not None and ratio.crossed_after < sequence
     if not crossed or state.frozen or state.phase is not Phase.STEPPING:
         return state
-    broken = Condition(name="SampleRatio", holds=False, since=ratio.at, reason=f"p = {ratio.p_value:.2g}")
-    rest = tuple(one for one in state.conditions if one.name != broken.name)
-    state = state.changed(frozen=True, conditions=(*rest, broken))
+    broken = Condition(name="SampleRatioMatched", holds=False, since=ratio.at, reason=f"p = {ratio.p_value:.2g}")
+    state = state.known(broken).changed(frozen=True)
     return told(state, ratio.at, "freeze", Verdict.HOLD, held(state))
 
 
-def _conditions(state: RolloutState, evidence: Evidence) -> RolloutState:
+def _candidate(state: RolloutState, evidence: Evidence) -> RolloutState:
     candidate = evidence.candidate
     holds = candidate.readiness is Readiness.READY
     known = Condition(name="CandidateReady", holds=holds, since=candidate.since, reason=candidate.reason)
-    rest = tuple(one for one in state.conditions if one.name != known.name)
-    return state.changed(conditions=(known, *rest))
+    return state.changed(conditions=(known, *(one for one in state.conditions if one.name != known.name)))
+
+
+def _fresh(state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
+    """Whether there is evidence at all; said once it has been missing."""
+    if not evidence.absent and all(one.name != "EvidenceFresh" for one in state.conditions):
+        return state
+    return state.known(Condition(name="EvidenceFresh", holds=not evidence.absent, since=now, reason=evidence.absent))

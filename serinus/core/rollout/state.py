@@ -122,7 +122,7 @@ class StepRecord(_Part):
 class Condition(_Part):
     """A fact shown beside the phase: whether it holds, since when (epoch s) and why."""
 
-    name: Literal["CandidateReady", "SampleRatio"]
+    name: Literal["CandidateReady", "EvidenceFresh", "SampleRatioMatched"]
     holds: bool
     since: float
     reason: str = ""
@@ -191,6 +191,13 @@ class RolloutState(_Part):
     def has_crossed(self, kpi: str, stage: Stage, boundary: Boundary) -> bool:
         """Whether that boundary was ever crossed."""
         return any((one.kpi, one.stage, one.boundary) == (kpi, stage, boundary) for one in self.crossed)
+
+    def known(self, condition: Condition) -> RolloutState:
+        """With a condition in the place of what was known of it; `since` stays while it is as it was."""
+        before = next((one for one in self.conditions if one.name == condition.name), None)
+        if before is not None and before.holds is condition.holds:
+            condition = condition.model_copy(update={"since": before.since})
+        return self.changed(conditions=(*(one for one in self.conditions if one is not before), condition))
 
     def changed(self, **changes: Any) -> RolloutState:  # noqa: ANN401 - of any field
         """The same but for `changes`, which must be fields of the right types."""

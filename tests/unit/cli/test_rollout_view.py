@@ -15,7 +15,7 @@ from serinus.core.kpi import Kpi
 from serinus.core.names import ServiceRef
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import RolloutSpec
-from serinus.core.rollout.state import Boundary, Closed, Crossing, Entry, RolloutState, StepRecord
+from serinus.core.rollout.state import Act, Boundary, Closed, Condition, Crossing, Entry, RolloutState, StepRecord
 from serinus.core.stats.plan import Planned
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
@@ -230,6 +230,17 @@ def test_distinct_visits_and_passes_stand_beside_the_units(passes: int) -> None:
     assert f"replayed: {played}" in text
     assert ("! the same visits came up to 4 times" in text) is (passes == 4)
     assert "replayed" not in drawn(rollout_view.rollout(spec_of(), state, {}), 80)
+
+
+def test_what_waits_and_what_is_away_is_told_with_its_reason() -> None:
+    away = Condition(name="EvidenceFresh", holds=False, since=1.0, reason="the collector does not answer")
+    state = state_of().changed(
+        phase=Phase.STEPPING, pending={Act.ROUTE: "the gateway is slow", Act.START: ""}, conditions=(away,)
+    )
+    text = drawn(rollout_view.arms(spec_of(NAMES), state), 100)
+    assert "! route is pending: the gateway is slow" in text
+    assert "! not EvidenceFresh: the collector does not answer" in text
+    assert "start is pending" not in text
 
 
 def test_in_shadow_a_unit_is_on_both_arms_and_counts_once_in_the_log_too() -> None:

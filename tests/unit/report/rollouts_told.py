@@ -122,7 +122,7 @@ def rejected() -> RolloutRecord:
 
 def frozen() -> RolloutRecord:
     """Until its time was over."""
-    broken = Condition(name="SampleRatio", holds=False, since=START, reason="p = 0.0004")
+    broken = Condition(name="SampleRatioMatched", holds=False, since=START, reason="p = 0.0004")
     reason = "frozen until the maximum duration"
     return told(Phase.UNDECIDED, looks(Stage.SHADOW, 2), conditions=(broken,), frozen=True, reason=reason)
 

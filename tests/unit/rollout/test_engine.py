@@ -144,6 +144,31 @@ def test_an_abort_is_obeyed_at_once_and_gives_the_traffic_back(world: World) -> 
     assert world.champions == [1]
 
 
+class Silent(Evidence):
+    """A collector that does not answer."""
+
+    def read(self, spec: RolloutSpec, state: RolloutState) -> RolloutEvidence:
+        raise Unavailable("the collector does not answer")
+
+
+def test_an_abort_works_within_one_tick_while_nobody_knows_the_evidence(world: World) -> None:
+    until(world, engine(world), lambda state: state.step == 1)
+    deaf = engine(world, evidence=Silent(world))
+    state = deaf.tick(TWO.name)
+    (told,) = [one for one in state.conditions if one.name == "EvidenceFresh"]
+    assert (told.holds, told.reason) == (False, "the collector does not answer")
+    world.asked[TWO.name] = Intents(abort=True)
+    assert deaf.tick(TWO.name).phase is Phase.ABORTED
+    assert (world.routes[-1].weight, world.routes[-1].canary) == (0, "")
+
+
+def test_a_candidate_that_is_lost_while_nobody_knows_the_evidence_is_rolled_back(world: World) -> None:
+    until(world, engine(world), lambda state: state.step == 1)
+    world.broken = frozenset({TWO.name})
+    world.now += 3600.0
+    assert engine(world, evidence=Silent(world)).tick(TWO.name).phase is Phase.ROLLED_BACK
+
+
 class TestSampleRatio:
     """The test of the arms' shares."""
 

@@ -34,6 +34,19 @@ def test_a_service_outlives_what_does_not_answer(fault: SerinusError) -> None:
     assert (found.standing, found.stable, asked) == (Standing.SERVING, ONE, [5.0, 6.0])
 
 
+def test_a_reduction_that_fails_takes_only_the_evidence() -> None:
+    """The first revision comes up although nothing can be reduced."""
+    controller = World().controller()
+    host = Hosted(controller, None, controller._ports, None)  # type: ignore[arg-type]
+    fault = Unavailable("the log does not answer")
+
+    def reduce(_: float) -> None:
+        raise fault
+
+    assert tick(host, reduce, lambda: 5.0) is fault
+    assert controller.stable() == ONE
+
+
 def test_a_service_outlives_a_full_disk() -> None:
     world = World()
     controller = world.controller()

@@ -342,7 +342,7 @@ class TestFreeze:
         world = stepping(spec_of(HALF))
         state = world.tick(reading(1), look, reading(3), now=START + 180, ratio=ratio(1))
         assert (state.phase, state.frozen, state.looks) == (Phase.STEPPING, True, 3)
-        assert state.conditions[-1].name == "SampleRatio"
+        assert state.conditions[-1].name == "SampleRatioMatched"
         assert world.tick(reading(4), now=START + 240).phase is Phase.STEPPING
 
     def test_a_look_before_it_crossed_still_decides(self) -> None:
