@@ -21,6 +21,7 @@ from serinus.client import bucket_of
 from serinus.core.card import Problem
 from serinus.core.events import Event, Exposure, Outcome, Stream
 from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.ports import Applied, InForce, Pending
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
@@ -34,6 +35,7 @@ from serinus.evidence.state import StateFolder
 from serinus.features.online import OnlineReader
 from serinus.model.bundle import Bundle
 from serinus.rollout.engine import Engine, Ports
+from serinus.rollout.local_service import LocalService
 from serinus.rollout.local_store import LocalRollouts
 from serinus.serving.metrics import ServingMetrics
 from serinus.serving.plane import DataPlane
@@ -178,10 +180,12 @@ class InProcess:
         covariates = trained.card.requirements.covariates
         evidence = KpiEvidence(self.reducer, plan, covariates, now=self.clock)
         self.store = LocalRollouts(folder / "rollouts")
-        ports = Ports(self.arms, self.table, evidence, self.store)
+        service = LocalService(folder / "memory.json", folder / "first.json", self.store, lambda: self._wanted)
+        ports = Ports(self.arms, self.table, evidence, service)
         self.engine = Engine(ports, self.clock)
         self._driver = Driver(world, self._ask, self._report, self.clock)
         self._first = self._next = first
+        self._wanted: Wanted
 
     def roll_out(self, stable: Revision, candidate: Revision, *, seed: int, most: int) -> RolloutState:
         """A rollout to its end, or for at most so many visits; the state it was left in."""
@@ -196,6 +200,7 @@ class InProcess:
             independent_outcomes=False,
             created_at=self.clock.now,
         )
+        self._wanted = Wanted(candidate, stable)
         self.arms.ensure(stable)
         self.table.apply(_alone(spec))
         self.store.create(spec)

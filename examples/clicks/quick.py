@@ -149,7 +149,7 @@ def _rolled_out(quick: Quick, names: Sequence[str]) -> tuple[RolloutRecord, ...]
             ticker.until_serving()
             for number, name in enumerate(names):
                 _one(quick, name, number, ticker, Shop(places(project, SERVICE).route, collector))
-        records = rollout_records(host.ports.store, host.controller.engine.readings, Told())
+        records = rollout_records(host.rollouts, host.controller.engine.readings, Told())
     _record(quick, records, time.perf_counter() - began)
     return records
 
@@ -197,7 +197,7 @@ class _Ticker:
         while True:
             view = self.tick()
             self._tell(view)
-            if name in self.host.ports.store.names() and self.host.ports.store.state(name).phase.ended:
+            if name in self.host.rollouts.names() and self.host.rollouts.state(name).phase.ended:
                 return
             if counted.broken:
                 raise Unavailable("visitors get no answer", cause=counted.broken[0])

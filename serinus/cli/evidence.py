@@ -203,7 +203,7 @@ def _through_rollouts(wish: ReplayWish, every: int, as_json: bool) -> int:
         folder = places(open_project(), wish.service).rollouts
         watchers = Watchers(
             on_sent=_FirstFailure(live.console),
-            on_tick=lambda view: live.update(rollout_view.standing(host.ports.store, view, replayed(folder))),
+            on_tick=lambda view: live.update(rollout_view.standing(host.rollouts, view, replayed(folder))),
         )
         played = replay_rollouts(open_project(), wish, host, watchers, every=every)
     if as_json:

@@ -20,6 +20,7 @@ from serinus.cli import rollout_view
 from serinus.cli.output import Service, command, err, finite, out, show_json, show_table
 from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
 from serinus.core.names import ServiceRef
+from serinus.core.rollout.memory import is_new
 from serinus.core.rollout.record import Replayed
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -74,7 +75,7 @@ def run(
             if isinstance(found, SerinusError):
                 live.console.print(f"this tick failed, the next one tries again: {found.headline} {found.cause}")
             else:
-                shown = [rollout_view.standing(host.ports.store, found), *_unsynced(found.registry)]
+                shown = [rollout_view.standing(host.rollouts, found), *_unsynced(found.registry)]
                 live.update(Group(*shown), refresh=True)
             if until_settled and host.controller.settled():
                 return
@@ -256,15 +257,15 @@ def approve(
 def retry(service: Service, as_json: Json = False) -> None:
     """Tries a revision again that was rolled back, undecided or aborted: a new rollout with a new seed."""
     from serinus.wiring.adapters import deployer
-    from serinus.wiring.services import rollouts, wanted
+    from serinus.wiring.services import asked, service_store, wanted
 
     project, ref = open_project(), ServiceRef.parse(service)
-    asked = wanted(project, ref)
-    store = rollouts(project, ref)
-    if asked.rollout not in store.names() or not store.state(asked.rollout).phase.ended:
-        raise Conflict(f"{asked.rollout} has not ended, so there is nothing to retry")
+    memory, wish = service_store(project, ref).memory(), wanted(project, ref)
+    lives = memory.live is not None and memory.live.candidate == wish.revision
+    if lives or is_new(memory, wish) or memory.refusal(wish.revision) is None:
+        raise Conflict(f"{asked(project, ref).rollout} has not ended, so there is nothing to retry")
     number = deployer(project).retry(ref)
-    name = wanted(project, ref).rollout
+    name = asked(project, ref).rollout
     show_json({"rollout": name, "retry": number}) if as_json else out.print(f"wanted again: {name}")
 
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from serinus.core.errors import SerinusError
-from serinus.core.rollout.actions import Action, EnsureArm, SetRoute, blocked, delayed, done
+from serinus.core.errors import Conflict, NotFound, SerinusError
+from serinus.core.rollout.actions import Action, EnsureArm, Remember, SetRoute, blocked, delayed, done
 from serinus.core.rollout.evidence import Evidence, SampleRatio
 from serinus.core.rollout.machine import step
+from serinus.core.rollout.memory import remembered
 from serinus.core.rollout.ports import (
     Arms,
+    Change,
     EvidenceSource,
     InForce,
     RolloutEvidence,
-    RolloutStore,
+    ServiceStore,
     Splitter,
+    Stored,
     Unsupported,
 )
 from serinus.core.rollout.spec import RolloutSpec
@@ -32,18 +35,19 @@ from serinus.core.stats import srm
 from serinus.core.stats.judge import Judge, tests_of
 from serinus.core.stats.reading import Look, Reading
 from serinus.core.words import Arm
+from serinus.rollout.tick import Limit, Tick
 
 Now = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The four of a rollout."""
+    """The four of a service."""
 
     arms: Arms
     splitter: Splitter
     evidence: EvidenceSource
-    store: RolloutStore
+    store: ServiceStore
 
 
 @dataclass
@@ -55,24 +59,38 @@ class _Read:
 
 
 class Engine:
-    """Ticks the rollouts of one service. Whoever ticks holds the service's lock."""
+    """Ticks the rollouts of one service. Whoever ticks holds the service's lock; the fence is for those that slept."""
 
-    def __init__(self, ports: Ports, now: Now) -> None:
-        self._ports, self._now = ports, now
+    def __init__(self, ports: Ports, now: Now, limit: Limit | None = None) -> None:
+        self._ports, self._now, self._limit = ports, now, limit or Limit()
         self._judged: dict[str, _Read] = {}
 
-    def tick(self, name: str, *, turn: bool = True, absent: str = "") -> RolloutState:
-        """One tick; the state after it. `absent`: why the evidence is known to be away.
+    def now(self) -> float:
+        """Epoch s, by the clock of whoever ticks."""
+        return self._now()
 
-        Raises `Conflict` when another engine ticked, and what arms, splitter and store raise.
+    def begin(self) -> Tick:
+        """Reads the service."""
+        return Tick(self._ports.store, self._limit)
+
+    def tick(self, name: str, *, turn: bool = True) -> RolloutState:
+        """A tick of one rollout alone; see `step`. Raises `NotFound`."""
+        return self.step(self.begin(), name, turn=turn)
+
+    def step(self, tick: Tick, name: str, *, turn: bool = True, absent: str = "") -> RolloutState:
+        """Takes a rollout further in a tick; its state afterwards. `absent`: why the evidence is known to be away.
+
+        Raises `Conflict` when anything of the service was changed meanwhile, or the tick took too long; and what arms,
+        splitter and store raise.
         """
-        store = self._ports.store
-        spec, state = store.spec(name), store.state(name)
-        evidence = self.evidence(spec, state, turn=turn, absent=absent)
-        after, actions = step(spec, state, evidence, store.intents(name), self._now())
-        if after != state:
-            store.save(after, state)
-        return self._act(after, actions)
+        found = tick.snapshot.rollout(name)
+        if found is None:
+            raise NotFound(f"no rollout {name}")
+        evidence = self.evidence(found.spec, found.state, turn=turn, absent=absent)
+        after, actions = step(found.spec, found.state, evidence, found.intents, self._now())
+        if after != found.state:
+            tick.save(Change(state=after))
+        return self._act(tick, replace(found, state=after), actions)
 
     def readings(self, spec: RolloutSpec, state: RolloutState) -> tuple[Reading, ...]:
         """Every look that has closed so far, judged."""
@@ -105,30 +123,37 @@ class Engine:
         known.readings += [known.judge.read(look) for look in looks[len(known.readings) :]]
         return known.readings
 
-    def _act(self, state: RolloutState, actions: Sequence[Action]) -> RolloutState:
+    def _act(self, tick: Tick, rollout: Stored, actions: Sequence[Action]) -> RolloutState:
         """Does what is due and writes what came of it; what fails holds up nothing else, and is raised at the end."""
-        after, faults = state, list[SerinusError]()
+        after, faults = rollout.state, list[SerinusError]()
         for action in actions:
             if blocked(after, action):
                 continue
             try:
-                after = self._done(after, action)
+                after = self._done(tick, replace(rollout, state=after), action)
+            except Conflict:
+                raise
             except SerinusError as fault:
                 after = delayed(after, action.act, fault.headline)
                 faults.append(fault)
-        if after != state:
-            self._ports.store.save(after, state)
+        if after != rollout.state:
+            tick.save(Change(state=after))
         if faults:
             raise faults[0]
         return after
 
-    def _done(self, state: RolloutState, action: Action) -> RolloutState:
-        if isinstance(action, SetRoute):
-            return self._routed(state, action)
-        if isinstance(action, EnsureArm):
-            self._ports.arms.ensure(action.revision)
-        else:
-            self._ports.arms.remove(action.revision)
+    def _done(self, tick: Tick, rollout: Stored, action: Action) -> RolloutState:
+        spec, state = rollout.spec, rollout.state
+        if isinstance(action, Remember):
+            tick.remember(remembered(tick.memory, spec, state))
+            return done(state, action.act, self._now())
+        with tick.fenced():
+            if isinstance(action, SetRoute):
+                return self._routed(state, action)
+            if isinstance(action, EnsureArm):
+                self._ports.arms.ensure(action.revision)
+            else:
+                self._ports.arms.remove(action.revision)
         return done(state, action.act, self._now())
 
     def _routed(self, state: RolloutState, action: SetRoute) -> RolloutState:

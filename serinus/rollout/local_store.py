@@ -1,19 +1,20 @@
 """Rollouts as folders of this machine: what was asked in one file, what people want in another, what is in a third.
 
-Invariant: each file has one kind of writer and is replaced as a whole; a state is written only over the one it was made
-from.
+Invariant: each file has one kind of writer and is replaced as a whole, under one lock of the service's rollouts; a
+state is written only over what it was made from.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from serinus.core.errors import Conflict, NotFound
+from serinus.core.errors import Conflict, DataError, NotFound
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.files import DISK, Disk, locked
@@ -31,11 +32,8 @@ class LocalRollouts:
 
     def create(self, spec: RolloutSpec) -> None:
         """See `RolloutStore`."""
-        with self._alone(spec.name):
-            path = self._folder / spec.name / _SPEC
-            if path.exists():
-                raise Conflict(f"there is a rollout {spec.name} already", hint="`serinus rollout retry` tries it again")
-            self._disk.replace(path, spec.model_dump_json(indent=1) + "\n")
+        with self.alone():
+            self.put_spec(spec)
 
     def names(self) -> list[str]:
         """See `RolloutStore`."""
@@ -57,10 +55,10 @@ class LocalRollouts:
 
     def save(self, state: RolloutState, over: RolloutState) -> None:
         """See `RolloutStore`."""
-        with self._alone(state.name):
+        with self.alone():
             if self.state(state.name) != over:
                 raise Conflict(f"rollout {state.name} was changed by another engine", cause="it is one step further")
-            self._disk.replace(self._folder / state.name / _STATE, state.model_dump_json(indent=1) + "\n")
+            self.put_state(state)
 
     def intents(self, name: str) -> Intents:
         """See `RolloutStore`."""
@@ -69,10 +67,37 @@ class LocalRollouts:
     def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
         """See `RolloutStore`."""
         self.spec(name)
-        with self._alone(name):
+        with self.alone():
             found = change(self.intents(name))
-            self._disk.replace(self._folder / name / _INTENTS, found.model_dump_json(indent=1) + "\n")
+            self.put_intents(name, found)
         return found
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else writes anything of these rollouts meanwhile."""
+        return locked(self._folder / _LOCK, disk=self._disk)
+
+    def put_spec(self, spec: RolloutSpec) -> None:
+        """Adds a rollout, for whoever is `alone`. Raises `Conflict` when its name is taken."""
+        path = self._folder / spec.name / _SPEC
+        if path.exists():
+            raise Conflict(f"there is a rollout {spec.name} already", hint="`serinus rollout retry` tries it again")
+        self._put(path, spec)
+
+    def put_state(self, state: RolloutState) -> None:
+        """Writes a state, for whoever is `alone`. Raises `NotFound`."""
+        self.spec(state.name)
+        self._put(self._folder / state.name / _STATE, state)
+
+    def put_intents(self, name: str, intents: Intents) -> None:
+        """Writes intents, for whoever is `alone`."""
+        self._put(self._folder / name / _INTENTS, intents)
+
+    def marks(self) -> list[tuple[str, int, int, int]]:
+        """Of every file of every rollout: others as soon as one of them is replaced, made or deleted."""
+        return [(str(path), *mark_of(path.stat())) for path in sorted(self._folder.glob("*/*.json"))]
+
+    def _put(self, path: Path, document: BaseModel) -> None:
+        self._disk.replace(path, document.model_dump_json(indent=1) + "\n")
 
     def _parsed(self, path: Path, kind: type[Document]) -> Document | None:
         """The document of a file, parsed once for as long as nobody replaces the file: a tick asks for all rollouts."""
@@ -80,12 +105,26 @@ class LocalRollouts:
             found = path.stat()
         except FileNotFoundError:
             return None
-        mark = (found.st_mtime_ns, found.st_ino, found.st_size)
+        mark = mark_of(found)
         known = self._known.get(path)
         if known is None or known[0] != mark:
-            known = self._known[path] = (mark, kind.model_validate_json(path.read_bytes()))
+            known = self._known[path] = (mark, read_document(path, kind))
         assert isinstance(known[1], kind)  # noqa: S101 - a path has one kind
         return known[1]
 
-    def _alone(self, name: str) -> AbstractContextManager[None]:
-        return locked(self._folder / name / _LOCK, disk=self._disk)
+
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """A file's document. Raises `DataError` for what this release cannot read."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as fault:
+        raise DataError(
+            f"{path} cannot be read",
+            cause="; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors()[:3]),
+            hint="damaged, or of another release: put it back from a copy, or go on with the release that wrote it",
+        ) from fault
+
+
+def mark_of(found: os.stat_result) -> tuple[int, int, int]:
+    """Of a file: another one as soon as it is replaced."""
+    return (found.st_mtime_ns, found.st_ino, found.st_size)

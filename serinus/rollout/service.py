@@ -1,8 +1,8 @@
 """One service: brings its first revision up, makes a rollout for each newly wanted one, and ticks the one that lives.
 
-Invariant: what serves follows from the first revision and the rollouts that were promoted; a revision that was tried
-and not promoted is not tried again until version, template or retry change (DESIGN D4). A route never has three arms.
-The registry is told what serves, and asked nothing.
+Invariant: who serves is what the service's memory says, never what a list of rollouts lets one guess; a revision that
+was tried and not promoted is not tried again until version, template or retry change (DESIGN D4). A route never has
+three arms. The registry is told what serves, and asked nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,27 @@ from enum import StrEnum
 from typing import Protocol
 
 from serinus.core.rollout.evidence import Readiness
-from serinus.core.rollout.ports import InForce, RolloutStore
+from serinus.core.rollout.memory import (
+    ServiceMemory,
+    Wanted,
+    began,
+    counted,
+    first_served,
+    is_new,
+    refused,
+    rollout_name,
+)
+from serinus.core.rollout.ports import Change, InForce, Stored
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
 from serinus.rollout.engine import Engine, Now, Ports
 from serinus.rollout.registry_sync import InService, Synced
+from serinus.rollout.tick import Limit, Tick
+
+# Freezes the policy of a rollout of that name, from the stable revision to what is wanted.
+Make = Callable[[str, Wanted, Revision], RolloutSpec]
 
 
 class Standing(StrEnum):
@@ -30,20 +44,6 @@ class Standing(StrEnum):
     SERVING = "serving"
     ROLLING_OUT = "rolling out"
     WANTED_NOT_SERVING = "wanted, not serving"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The revision that is wanted, the one that came first, and how often a refused one is to be tried again."""
-
-    revision: Revision
-    first: Revision
-    retry: int = 0
-
-    @property
-    def rollout(self) -> str:
-        """The name of the rollout that brings it: the same for the same try (D4)."""
-        return self.revision.name + (f"-r{self.retry}" if self.retry else "")
 
 
 @dataclass(frozen=True)
@@ -68,194 +68,214 @@ class Follower(Protocol):
         """What is known of it so far."""
 
 
-class FirstFile(Protocol):
-    """Remembers which revision was brought up first."""
-
-    def get(self) -> Revision | None:
-        """None before the first."""
-
-    def put(self, revision: Revision) -> None:
-        """Once."""
-
-
 class ServiceController:
-    """`wanted` is read anew at each tick; `make` freezes the policy of a new rollout from stable to candidate."""
+    """Ticks one service over its ports."""
 
-    def __init__(
-        self,
-        ports: Ports,
-        first: FirstFile,
-        registry: Follower,
-        wanted: Callable[[], Wanted],
-        make: Callable[[Wanted, Revision], RolloutSpec],
-        now: Now,
-    ) -> None:
-        self._ports, self._first, self._registry, self._wanted, self._make = ports, first, registry, wanted, make
-        self.engine = Engine(ports, now)
-        self._absent = ""
+    def __init__(self, ports: Ports, registry: Follower, make: Make, now: Now, limit: Limit | None = None) -> None:
+        self._ports, self._registry, self._make = ports, registry, make
+        self.engine = Engine(ports, now, limit)
 
     def tick(self, absent: str = "") -> ServiceView:
         """One tick of the service and of its rollout; then the registry, for which nothing waits.
 
-        `absent`: why the evidence is known to be away.
+        `absent`: why the evidence is known to be away. Raises `Conflict` when the service was changed meanwhile.
         """
-        self._absent = absent
-        view = self._ticked()
-        serves = self._in_service()
+        tick = self.engine.begin()
+        view = self._ticked(tick, absent)
+        serves = in_service(tick.memory)
         return replace(view, registry=self._registry.follow(serves)) if serves is not None else view
 
-    def _ticked(self) -> ServiceView:
-        wanted = self._wanted()
-        stable = self.stable()
+    def _ticked(self, tick: Tick, absent: str) -> ServiceView:
+        tick.remember(counted(tick.memory, tick.snapshot.wanted))
+        stable = tick.memory.stable
         if stable is None:
-            return self._bring_up(wanted)
-        self._ports.arms.ensure(stable)
-        live = self._live()
-        if live is None and self._is_new(wanted, stable):
-            live = self._begin(wanted, stable)
-        if live is not None:
-            self._supersede(live, wanted)
-            return self._view(wanted, self.engine.tick(live, absent=self._absent))
-        return self._view(wanted, self._last_promoted())
+            return self._bring_up(tick)
+        self._ensure(tick, stable)
+        self._found(tick)
+        name = _live(tick) or self._begin(tick, stable)
+        if name is None:
+            return _view(tick, self._rested(tick, absent))
+        self._supersede(tick, name)
+        return _view(tick, self._stepped(tick, name, absent))
 
     def stable(self) -> Revision | None:
-        """See `stable_revision`."""
-        return stable_revision(self._ports.store, self._first)
-
-    def _in_service(self) -> InService | None:
-        last, first = self._last_promoted(tick=False), self._first.get()
-        if last is not None:
-            spec = self._ports.store.spec(last.name)
-            return InService(spec.service, spec.candidate, spec.stable, spec.name, last.reason)
-        return InService(first.service, first) if first is not None else None
+        """The revision in service; None before the first."""
+        return self.engine.begin().memory.stable
 
     def settled(self) -> bool:
         """Whether nothing is left to decide: no rollout lives, and what is wanted serves or was tried."""
-        stable = self.stable()
-        return stable is not None and self._live() is None and not self._is_new(self._wanted(), stable)
+        tick = self.engine.begin()
+        memory, live = tick.memory, _live(tick) is not None or tick.memory.live is not None
+        return memory.stable is not None and not live and not is_new(memory, tick.snapshot.wanted)
 
     def reached(self) -> list[Revision]:
-        """The revisions that the route in force leads to."""
-        stable, begun = self.stable(), _begun(self._ports.store)
-        found = [stable] if stable is not None else []
-        if begun and begun[-1].route is not None:
-            route, spec = begun[-1].route, self._ports.store.spec(begun[-1].name)
-            names = {route.canary} | ({route.stable} if route.weight < 100 else set())
-            found += [one for one in (spec.stable, spec.candidate) if one.name in names and one != stable]
-        return found
+        """The revisions that the route in force leads to, and the stable one."""
+        memory = self.engine.begin().memory
+        if memory.stable is None:
+            return []
+        names, route = {memory.stable.name}, memory.route
+        if route is not None:
+            names |= {route.canary} | ({route.stable} if route.weight < 100 else set())
+        return list({one.name: one for one in memory.revisions if one.name in names}.values())
 
-    def arms(self) -> list[Revision]:
-        """All revisions that may run: of the first, the stable one and the newest rollout."""
-        names = self._ports.store.names()
-        found = [self._first.get(), self.stable()]
-        for spec in map(self._ports.store.spec, names[-1:]):
-            found += [spec.stable, spec.candidate]
-        return list({one.name: one for one in found if one is not None}.values())
+    def _ensure(self, tick: Tick, revision: Revision) -> None:
+        with tick.fenced():
+            self._ports.arms.ensure(revision)
 
-    def _bring_up(self, wanted: Wanted) -> ServiceView:
+    def _bring_up(self, tick: Tick) -> ServiceView:
         """Ready and golden rows reproduced: all traffic (D4)."""
-        revision, ports = wanted.first, self._ports
-        ports.arms.ensure(revision)
-        found = ports.arms.condition(revision)
+        wanted = tick.snapshot.wanted
+        self._ensure(tick, wanted.first)
+        found = self._ports.arms.condition(wanted.first)
         if found.readiness is not Readiness.READY:
             return ServiceView(Standing.STARTING, None, wanted.revision, None, found.reason)
-        applied = ports.splitter.apply(_alone(revision, wanted.revision, revision.name))
+        route = alone(wanted.first, wanted.first.name)
+        with tick.fenced():
+            applied = self._ports.splitter.apply(route)
         if not isinstance(applied, InForce):
             return ServiceView(Standing.STARTING, None, wanted.revision, None, applied.why)
-        self._first.put(revision)
-        return ServiceView(Standing.SERVING, revision, wanted.revision)
+        tick.remember(first_served(tick.memory, wanted.first, route))
+        return ServiceView(Standing.SERVING, wanted.first, wanted.revision)
 
-    def _begin(self, wanted: Wanted, stable: Revision) -> str | None:
-        """Ends the hold-back of the rollout before, then makes the new one; None until the hold-back has ended."""
-        spec = self._made(wanted, stable)
-        if not isinstance(self._ports.splitter.apply(_alone(stable, wanted.revision, spec.name)), InForce):
+    def _found(self, tick: Tick) -> None:
+        """Takes up a rollout that was made and not remembered, and aborts one that somebody deleted while it lived."""
+        live, name = tick.memory.live, _live(tick)
+        found = tick.snapshot.rollout(name) if name is not None else None
+        if live is None and found is not None and not found.state.phase.ended:
+            tick.remember(began(tick.memory, found.spec))
+        elif live is not None and tick.snapshot.rollout(live.rollout) is None:
+            tick.remember(_deleted(tick.memory, self.engine.now()))
+
+    def _begin(self, tick: Tick, stable: Revision) -> str | None:
+        """Ends the hold-back of the rollout before, then makes the new one; None until that is done, or without a wish.
+
+        It is later than every other one, also where the clock was set back.
+        """
+        wanted = tick.snapshot.wanted
+        if not is_new(tick.memory, wanted):
             return None
-        for one in self.arms():
-            if one.name != stable.name:
-                self._ports.arms.remove(one)
-        self._ports.store.create(spec)
-        return spec.name
+        name = rollout_name(tick.memory, wanted)
+        tick.remember(tick.memory.changed(rest=alone(stable, name)))
+        if not self._rests(tick):
+            return None
+        spec = self._made(tick, name, stable)
+        tick.save(Change(made=spec, memory=began(tick.memory, spec)))
+        return name
 
-    def _made(self, wanted: Wanted, stable: Revision) -> RolloutSpec:
-        """Later than every other one, also where the clock was set back: what serves follows from their order."""
-        spec, store = self._make(wanted, stable), self._ports.store
-        latest = max((store.spec(name).created_at for name in store.names()), default=-math.inf)
+    def _made(self, tick: Tick, name: str, stable: Revision) -> RolloutSpec:
+        spec = self._make(name, tick.snapshot.wanted, stable)
+        latest = max((one.spec.created_at for one in tick.snapshot.rollouts), default=-math.inf)
         return spec.model_copy(update={"created_at": max(spec.created_at, math.nextafter(latest, math.inf))})
 
-    def _supersede(self, live: str, wanted: Wanted) -> None:
+    def _rests(self, tick: Tick) -> bool:
+        """Whether the route between rollouts is in force; then no arm runs that it does not lead to."""
+        rest = tick.memory.rest
+        if rest is None:
+            return True
+        if rest != tick.memory.route:
+            with tick.fenced():
+                if not isinstance(self._ports.splitter.apply(rest), InForce):
+                    return False
+            tick.remember(tick.memory.changed(route=rest))
+        for one in tick.memory.spare:
+            if one.name not in (rest.stable, rest.canary):
+                with tick.fenced():
+                    self._ports.arms.remove(one)
+        kept = tuple(one for one in tick.memory.spare if one.name in (rest.stable, rest.canary))
+        tick.remember(tick.memory.changed(spare=kept))
+        return True
+
+    def _stepped(self, tick: Tick, name: str, absent: str) -> RolloutState:
+        """A rollout taken further; the memory knows its route once that is in force."""
+        state = self.engine.step(tick, name, absent=absent)
+        if state.in_force_at is not None:
+            tick.remember(tick.memory.changed(route=state.route))
+        return state
+
+    def _rested(self, tick: Tick, absent: str) -> RolloutState | None:
+        """While no rollout lives: the hold-back of the last promoted one is kept up and looked at."""
+        self._rests(tick)
+        last, rest = _last_promoted(tick), tick.memory.rest
+        if last is None or rest is None or rest.rollout != last.spec.name:
+            return last.state if last is not None else None
+        if last.spec.policy.hold_back:
+            self._ensure(tick, last.spec.stable)
+        return self._stepped(tick, last.spec.name, absent)
+
+    def _supersede(self, tick: Tick, name: str) -> None:
         """Tells the live rollout of a newer revision; one that has ended and is only to be finished is told nothing."""
-        store, spec = self._ports.store, self._ports.store.spec(live)
-        if store.state(live).phase.ended:
+        found, wanted = tick.snapshot.rollout(name), tick.snapshot.wanted
+        if found is None or found.state.phase.ended:
             return
-        newer = "" if wanted.revision.name == spec.candidate.name else wanted.revision.name
-        if store.intents(live).superseded_by != newer:
-            store.intend(live, lambda intents: _superseded(intents, newer))
-        if newer and spec.policy.on_supersede == "reject":
-            self._reject(wanted, spec)
+        newer = "" if wanted.revision.name == found.spec.candidate.name else wanted.revision.name
+        if found.intents.superseded_by != newer:
+            tick.save(Change(intents=(name, _superseded(found.intents, newer))))
+        if newer and found.spec.policy.on_supersede == "reject" and is_new(tick.memory, wanted):
+            self._reject(tick, found.spec)
 
-    def _reject(self, wanted: Wanted, live: RolloutSpec) -> None:
-        """What is wanted counts as tried. Killed after the first of two writes, the next tick does the second."""
-        store = self._ports.store
-        if wanted.rollout not in store.names():
-            store.create(self._made(wanted, live.stable))
-        first = store.state(wanted.rollout)
-        if first.phase is Phase.QUEUED:
-            at, why = store.spec(wanted.rollout).created_at, f"rejected: rollout {live.name} was under way"
-            ended = first.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=at)
-            store.save(ended, first)
-
-    def _is_new(self, wanted: Wanted, stable: Revision) -> bool:
-        return wanted.revision.name != stable.name and wanted.rollout not in self._ports.store.names()
-
-    def _live(self) -> str | None:
-        """The rollout that has not ended, or whose end was written and not yet acted on."""
-        store = self._ports.store
-        states = map(store.state, store.names())
-        return next((one.name for one in states if not one.phase.ended or one.pending), None)
-
-    def _last_promoted(self, *, tick: bool = True) -> RolloutState | None:
-        """Where no rollout began after it, its hold-back is kept up and looked at."""
-        store = self._ports.store
-        begun = _begun(store)
-        last = _last_promoted(begun)
-        if last is None or not tick or last is not begun[-1]:
-            return last
-        spec = store.spec(last.name)
-        if spec.policy.hold_back:
-            self._ports.arms.ensure(spec.stable)
-        return self.engine.tick(last.name, absent=self._absent)
-
-    def _view(self, wanted: Wanted, state: RolloutState | None) -> ServiceView:
-        stable = self.stable()
-        assert stable is not None  # noqa: S101 - only called while something serves
-        if state is not None and not state.phase.ended:
-            return ServiceView(Standing.ROLLING_OUT, stable, wanted.revision, state)
-        if wanted.revision.name == stable.name:
-            return ServiceView(Standing.SERVING, stable, wanted.revision, state)
-        names = self._ports.store.names()
-        tried = self._ports.store.state(wanted.rollout) if wanted.rollout in names else None
-        reason = f"{tried.phase}: {tried.reason}" if tried else "waits for its rollout"
-        return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, tried or state, reason)
+    def _reject(self, tick: Tick, live: RolloutSpec) -> None:
+        """What is wanted counts as tried. Killed after any of its writes, the next tick does the others."""
+        memory, wanted = tick.memory, tick.snapshot.wanted
+        name = rollout_name(memory, wanted)
+        if tick.snapshot.rollout(name) is None:
+            tick.save(Change(made=self._made(tick, name, live.stable)))
+        found = tick.snapshot.rollout(name)
+        assert found is not None  # noqa: S101 - it was just made
+        at, why = found.spec.created_at, f"rejected: rollout {live.name} was under way"
+        ended = found.state.changed(phase=Phase.SUPERSEDED, reason=why, ended_at=at)
+        told = refused(memory, wanted.revision, name, Phase.SUPERSEDED, why, at).changed(tried=memory.change)
+        tick.save(Change(state=ended, memory=told))
 
 
-def stable_revision(store: RolloutStore, first: FirstFile) -> Revision | None:
-    """The revision in service: that of the last promoted rollout, else the first; None before that."""
-    last = _last_promoted(_begun(store))
-    return store.spec(last.name).candidate if last else first.get()
+def in_service(memory: ServiceMemory) -> InService | None:
+    """What the registry is to be told; None before the first revision serves."""
+    stable, decided = memory.stable, memory.decided
+    if stable is None:
+        return None
+    if decided is None:
+        return InService(stable.service, stable)
+    return InService(stable.service, stable, decided.before, decided.rollout, decided.reason)
 
 
-def _begun(store: RolloutStore) -> list[RolloutState]:
-    return [one for one in map(store.state, store.names()) if one.started_at is not None]
+def alone(stable: Revision, rollout: str, number: int = 0) -> Route:
+    """All traffic to one revision."""
+    return Route(service=stable.service, rollout=rollout, number=number, stable=stable.name, seed=0, hold_back=0)
 
 
-def _last_promoted(begun: list[RolloutState]) -> RolloutState | None:
-    return next((one for one in reversed(begun) if one.phase is Phase.PROMOTED), None)
+def _live(tick: Tick) -> str | None:
+    """The rollout that has not ended, or whose end was written and not yet acted on."""
+    states = (one.state for one in tick.snapshot.rollouts)
+    return next((one.name for one in states if not one.phase.ended or one.pending), None)
+
+
+def _last_promoted(tick: Tick) -> Stored | None:
+    decided = tick.memory.decided
+    return tick.snapshot.rollout(decided.rollout) if decided is not None else None
+
+
+def _deleted(memory: ServiceMemory, now: float) -> ServiceMemory:
+    """A rollout that was deleted while it lived was aborted by whoever did it: its traffic goes back."""
+    live, stable, route = memory.live, memory.stable, memory.route
+    assert live is not None and stable is not None  # noqa: S101, PT018 - only asked where both are
+    number = route.number + 1 if route is not None and route.rollout == live.rollout else 0
+    memory = memory.changed(live=None, rest=alone(stable, live.rollout, number))
+    return refused(memory, live.candidate, live.rollout, Phase.ABORTED, "deleted while it was under way", now)
+
+
+def _view(tick: Tick, state: RolloutState | None) -> ServiceView:
+    stable, wanted, memory = tick.memory.stable, tick.snapshot.wanted, tick.memory
+    assert stable is not None  # noqa: S101 - only called while something serves
+    if state is not None and not state.phase.ended:
+        return ServiceView(Standing.ROLLING_OUT, stable, wanted.revision, state)
+    if wanted.revision.name == stable.name:
+        return ServiceView(Standing.SERVING, stable, wanted.revision, state)
+    refusal = memory.refusal(wanted.revision)
+    if refusal is None or is_new(memory, wanted):
+        return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, state, "waits for its rollout")
+    tried = tick.snapshot.rollout(refusal.rollout)
+    reason = f"{refusal.phase}: {refusal.reason}"
+    return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, tried.state if tried else state, reason)
 
 
 def _superseded(intents: Intents, by: str) -> Intents:
     return intents.model_copy(update={"superseded_by": by})
-
-
-def _alone(stable: Revision, wanted: Revision, rollout: str) -> Route:
-    """All traffic to one revision."""
-    return Route(service=wanted.service, rollout=rollout, number=0, stable=stable.name, seed=0, hold_back=0)

@@ -33,7 +33,7 @@ from serinus.wiring.rollout_record import rollout_records
 from serinus.wiring.rollout_replay import Played, Watchers, replay_rollouts
 from serinus.wiring.rollout_start import want
 from serinus.wiring.rollouts import Hosted, Hosting, hosted
-from serinus.wiring.services import places, wanted
+from serinus.wiring.services import asked, places
 
 # Looks lie on their grid however often somebody asks; a tick costs a pause of the replay.
 TICK_EVERY = 50
@@ -80,7 +80,7 @@ class DemoRollouts:
         ):
             for case in self._cases(begins):
                 self._one(case, collector, host)
-            records = rollout_records(host.ports.store, host.controller.engine.readings, self._counted())
+            records = rollout_records(host.rollouts, host.controller.engine.readings, self._counted())
         return {"rollouts": [one.model_dump(mode="json") for one in records]}
 
     def _cases(self, begins: Path) -> tuple[_Case, ...]:
@@ -103,20 +103,20 @@ class DemoRollouts:
 
     def _one(self, case: _Case, collector: str, host: Hosted) -> None:
         service, options = self.service, f" --predictor {case.predictor}" if case.predictor else ""
-        asked = want(self.project, service, "", case.predictor) if case.predictor else wanted(self.project, service)
-        _say(f"\n$ serinus rollout start {service.shown}{options}\n{case.title}: {asked.rollout}")
+        new = want(self.project, service, "", case.predictor) if case.predictor else asked(self.project, service)
+        _say(f"\n$ serinus rollout start {service.shown}{options}\n{case.title}: {new.rollout}")
         if host.controller.settled():
             return
         goal = next(kpi.name for kpi in self.card.requirements.kpis if kpi.role == "goal")
         plan = plan_rollout(self.project, service, {goal: case.effect})
         half, most = plan.units(goal), plan.units(goal, most=True)
         _say(f"plan, if {goal} differs by {100 * case.effect:+.1f} %: {half} units in half of the runs, {most} in 80 %")
-        wish = ReplayWish(service, f"{asked.rollout}-{time.time_ns()}", MOST_VISITS, MOST_PASSES, "", collector)
+        wish = ReplayWish(service, f"{new.rollout}-{time.time_ns()}", MOST_VISITS, MOST_PASSES, "", collector)
         watchers = Watchers(on_tick=_both(_Lines(), case.on_tick))
-        played = replay_rollouts(self.project, wish, host, watchers, every=TICK_EVERY, name=asked.rollout)
-        self._remember(asked.rollout, {"planned": half, "planned_by_step": plan.by_step(goal)}, played)
-        records = rollout_records(host.ports.store, host.controller.engine.readings, self._counted())
-        told = next(one for one in records if one.name == asked.rollout)
+        played = replay_rollouts(self.project, wish, host, watchers, every=TICK_EVERY, name=new.rollout)
+        self._remember(new.rollout, {"planned": half, "planned_by_step": plan.by_step(goal)}, played)
+        records = rollout_records(host.rollouts, host.controller.engine.readings, self._counted())
+        told = next(one for one in records if one.name == new.rollout)
         by = f" by {told.decided_by} in {told.decided_in}" if told.decided_by else ""
         _say(
             f"{told.outcome}{by}: planned {half} units, used {told.used_units} of {told.replayed}; "

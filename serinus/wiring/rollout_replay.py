@@ -149,7 +149,7 @@ def _ticked(host: Hosted) -> ServiceView:
 
 def _done(host: Hosted, view: ServiceView, name: str) -> bool:
     if name:
-        return host.ports.store.state(name).phase.ended
+        return host.rollouts.state(name).phase.ended
     return host.controller.settled() and view.standing is not Standing.STARTING
 
 

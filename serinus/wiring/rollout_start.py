@@ -10,14 +10,13 @@ from pathlib import Path
 
 from serinus.core.errors import NotFound, UsageError
 from serinus.core.names import ServiceRef
-from serinus.rollout.service import Wanted
 from serinus.wiring.adapters import bundle_store, deployer
 from serinus.wiring.project import Project
-from serinus.wiring.services import require_free, service_of, wanted
+from serinus.wiring.services import Asked, asked, require_free, service_of
 from serinus.wiring.serving import version_of
 
 
-def want(project: Project, service: ServiceRef, version: str, predictor: str, problem: str = "") -> Wanted:
+def want(project: Project, service: ServiceRef, version: str, predictor: str, problem: str = "") -> Asked:
     """What is wanted from now on. With a problem the service is made when there is none.
 
     Raises `NotFound` for an unknown service, version or entry point, `UsageError` for a new service without a version
@@ -39,7 +38,7 @@ def want(project: Project, service: ServiceRef, version: str, predictor: str, pr
         )
     bundle_store(project).address(uri)  # a store that is not known here is told now, not by the arm
     deployed.want(service, model, uri, template(project.root, predictor))
-    return wanted(project, service)
+    return asked(project, service)
 
 
 def template(root: Path, predictor: str) -> str:

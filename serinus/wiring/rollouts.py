@@ -19,6 +19,7 @@ from serinus.core.card import Problem
 from serinus.core.errors import Conflict, SerinusError, Unavailable, UsageError
 from serinus.core.names import ServiceRef
 from serinus.core.ports import BundleStore, Service
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.evidence.plan import KpiPlan
 from serinus.evidence.source import KpiEvidence
@@ -26,13 +27,14 @@ from serinus.files import DISK
 from serinus.rollout.engine import Ports
 from serinus.rollout.local_arms import LocalArms
 from serinus.rollout.local_routes import LocalSplitter
+from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import RegistrySync, Synced
-from serinus.rollout.service import ServiceController, ServiceView, Wanted
+from serinus.rollout.service import Make, ServiceController, ServiceView
 from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
 from serinus.wiring.project import Project, accessible
-from serinus.wiring.services import FirstRevision, events_address, events_folder, places, rollouts, service_of, wanted
+from serinus.wiring.services import events_address, events_folder, places, rollouts, service_of, service_store
 from serinus.wiring.serving import predictor_command
 from serinus.wiring.settings import ServeSettings
 
@@ -58,7 +60,7 @@ class Hosted:
 
     controller: ServiceController
     arms: LocalArms
-    ports: Ports
+    rollouts: LocalRollouts
     registry: RegistrySync
 
     def stop(self) -> None:
@@ -116,14 +118,11 @@ def _host(project: Project, ref: ServiceRef, hosting: Hosting) -> Hosted:
         evidence=KpiEvidence(
             reducer(project, ref, card), KpiPlan.of(card), card.requirements.covariates, now=hosting.now, settle=settle
         ),
-        store=rollouts(project, ref),
+        store=service_store(project, ref),
     )
     sync = RegistrySync(registry(project), _teller(place.registry), hosting.now)
-    make = _maker(card, hosting)
-    controller = ServiceController(
-        ports, FirstRevision(place.first), sync, lambda: wanted(project, ref), make, hosting.now
-    )
-    return Hosted(controller, arms, ports, sync)
+    controller = ServiceController(ports, sync, _maker(card, hosting), hosting.now)
+    return Hosted(controller, arms, rollouts(project, ref), sync)
 
 
 def _code() -> str:
@@ -139,10 +138,10 @@ def _teller(path: Path) -> Callable[[Synced], None]:
     return lambda found: DISK.replace(path, found.model_dump_json(indent=1) + "\n")
 
 
-def _maker(card: Problem, hosting: Hosting) -> Callable[[Wanted, Revision], RolloutSpec]:
-    def make(asked: Wanted, stable: Revision) -> RolloutSpec:
+def _maker(card: Problem, hosting: Hosting) -> Make:
+    def make(name: str, asked: Wanted, stable: Revision) -> RolloutSpec:
         return RolloutSpec(
-            name=asked.rollout,
+            name=name,
             service=asked.revision.service,
             stable=stable,
             candidate=asked.revision,

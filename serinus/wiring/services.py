@@ -16,11 +16,11 @@ from serinus.core.errors import Conflict, NotFound
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
+from serinus.core.rollout.memory import Wanted, rollout_name
 from serinus.core.rollout.spec import Revision
-from serinus.files import DISK
+from serinus.rollout.local_service import LocalService
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
-from serinus.rollout.service import Wanted, stable_revision
 from serinus.wiring.adapters import deployer, is_usual
 from serinus.wiring.home_layout import EVENTS, SERVICES
 from serinus.wiring.project import Project
@@ -53,24 +53,14 @@ class Places:
         return self.folder / "registry.json"
 
     @property
+    def memory(self) -> Path:
+        """Who serves, by which route, and what was tried."""
+        return self.folder / "memory.json"
+
+    @property
     def first(self) -> Path:
-        """The revision that came first."""
+        """The revision that came first, as an earlier release remembered it."""
         return self.folder / "first.json"
-
-
-@dataclass(frozen=True)
-class FirstRevision:
-    """`FirstFile`."""
-
-    path: Path
-
-    def get(self) -> Revision | None:
-        """See `FirstFile`."""
-        return Revision.model_validate_json(self.path.read_bytes()) if self.path.exists() else None
-
-    def put(self, revision: Revision) -> None:
-        """See `FirstFile`."""
-        DISK.replace(self.path, revision.model_dump_json(indent=1) + "\n")
 
 
 def places(project: Project, service: ServiceRef) -> Places:
@@ -137,14 +127,33 @@ def rollouts(project: Project, service: ServiceRef) -> LocalRollouts:
 def wanted(project: Project, service: ServiceRef) -> Wanted:
     """What the service file asks for. Raises what `service_of` does."""
     found = service_of(project, service)
-    asked = revision_of(project, service, found.model, found.storage_uri, found.template)
-    return Wanted(asked, revision_of(project, service, found.first_model, found.first_uri), found.retry)
+    wish = revision_of(project, service, found.model, found.storage_uri, found.template)
+    return Wanted(wish, revision_of(project, service, found.first_model, found.first_uri), found.retry)
 
 
 def in_service(project: Project, service: ServiceRef) -> Revision | None:
     """The revision that has the traffic; None before the first."""
-    first = FirstRevision(places(project, service).first)
-    return stable_revision(rollouts(project, service), first)
+    return service_store(project, service).memory().stable
+
+
+def service_store(project: Project, service: ServiceRef) -> LocalService:
+    """The memory of a service, with its rollouts and its wish."""
+    place = places(project, service)
+    return LocalService(place.memory, place.first, rollouts(project, service), lambda: wanted(project, service))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The revision that is wanted, and the name of the rollout that brings it, or brought it."""
+
+    revision: Revision
+    rollout: str
+
+
+def asked(project: Project, service: ServiceRef) -> Asked:
+    """What is wanted of a service, as people are told. Raises what `service_of` does."""
+    wish = wanted(project, service)
+    return Asked(wish.revision, rollout_name(service_store(project, service).memory(), wish))
 
 
 def known_revision(project: Project, model: ModelRef) -> Revision | None:
@@ -155,16 +164,16 @@ def known_revision(project: Project, model: ModelRef) -> Revision | None:
 
 def _revisions(project: Project, service: ServiceRef) -> list[Revision]:
     """All that a service ever had, newest first."""
-    asked = wanted(project, service)
-    return [*_had(project, service), asked.revision, asked.first]
+    wish = wanted(project, service)
+    return [*_had(project, service), wish.revision, wish.first]
 
 
 def _had(project: Project, service: ServiceRef) -> Iterator[Revision]:
-    """Those that a rollout was about, newest first, and the one that was brought up first."""
-    store, first = rollouts(project, service), FirstRevision(places(project, service).first).get()
+    """Those that a rollout was about, newest first, and those that the service remembers."""
+    store = rollouts(project, service)
     for spec in (store.spec(name) for name in reversed(store.names())):
         yield from (spec.candidate, spec.stable)
-    yield from () if first is None else (first,)
+    yield from service_store(project, service).revisions()
 
 
 def synced(project: Project, service: ServiceRef) -> Synced | None:

@@ -20,6 +20,7 @@ from serinus.model.bundle import content_hash, read_manifest
 from serinus.wiring.adapters import bundle_store, online_address, registry
 from serinus.wiring.project import Project
 from serinus.wiring.services import (
+    asked,
     card_of,
     events_address,
     events_folder,
@@ -28,7 +29,7 @@ from serinus.wiring.services import (
     revision_of,
     rollouts,
     service_of,
-    wanted,
+    service_store,
 )
 from serinus.wiring.settings import CollectSettings, ServeSettings
 
@@ -177,10 +178,11 @@ def _default(project: Project, service: Service) -> Choice:
     serves = in_service(project, service.ref)
     if serves is None:
         return Choice(service.version, service.storage_uri, service.template, "wanted, and nothing serves yet")
-    asked = wanted(project, service.ref)
-    if asked.revision == serves:
+    new = asked(project, service.ref)
+    if new.revision == serves:
         return Choice(serves.model.version, serves.storage_uri, serves.template, "in service")
-    store = rollouts(project, service.ref)
-    phase = store.state(asked.rollout).phase if asked.rollout in store.names() else "not rolled out yet"
-    why = f"in service; version {asked.revision.model.version} is wanted: {phase}"
+    store, refusal = rollouts(project, service.ref), service_store(project, service.ref).memory().refusal(new.revision)
+    known = new.rollout in store.names()
+    phase = store.state(new.rollout).phase if known else refusal.phase if refusal else "not rolled out yet"
+    why = f"in service; version {new.revision.model.version} is wanted: {phase}"
     return Choice(serves.model.version, serves.storage_uri, serves.template, why)

@@ -17,6 +17,7 @@ import pytest
 from serinus.core.calibration import Calibration
 from serinus.core.events import Outcome, Stream
 from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -27,7 +28,6 @@ from serinus.model.scorers import LinearScorer
 from serinus.model.store import FolderBundleStore
 from serinus.rollout.local_routes import LocalSplitter
 from serinus.rollout.local_store import LocalRollouts
-from serinus.rollout.service import Wanted
 from serinus.wiring.deployer import FileDeployer
 from tests.disks import PowerDisk
 from tests.unit.rollout.fakes import ONE, THREE, TWO, World
@@ -64,9 +64,8 @@ def route(folder: Path, disk: Disk, weight: int) -> None:
         service=TOY, rollout=TWO.name, number=weight, stable=ONE.name, canary=TWO.name, weight=weight, seed=1,
         hold_back=1,
     )  # fmt: skip
-    LocalSplitter(folder / "services/default/toy/route.json", "salt", lambda name: f"http://{name}", disk=disk).apply(
-        wanted
-    )
+    path = folder / "services/default/toy/route.json"
+    LocalSplitter(path, "salt", lambda name: f"http://{name}", lambda: 0.0, disk=disk).apply(wanted)
 
 
 def put(folder: Path, disk: Disk, candidate: str) -> None:
@@ -125,7 +124,7 @@ def nothing(folder: Path, disk: Disk) -> None:
 KEEPERS = {
     "state": Keeper(
         lambda folder, disk: rollouts(folder, disk).create(SPEC),
-        lambda folder, disk: rollouts(folder, disk).save(FIRST.changed(written=1), FIRST),
+        lambda folder, disk: rollouts(folder, disk).save(FIRST.changed(looks=1), FIRST),
         lambda folder: rollouts(folder).state(SPEC.name),
     ),
     "first rollout": Keeper(

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from serinus.core.errors import Conflict, NotFound
+from serinus.core.errors import Conflict, DataError, NotFound
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.ports import RolloutStore
 from serinus.core.rollout.spec import Intents, RolloutSpec
 from serinus.core.rollout.state import Act, RolloutState
 from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
-from serinus.rollout.service import Wanted
 from tests.disks import FullDisk
-from tests.unit.rollout.fakes import ONE, START, THREE, TWO, Store, World
+from tests.unit.rollout.fakes import ONE, SECOND, START, THREE, TWO, People, World
 
 MakeStore = Callable[[], RolloutStore]
 
@@ -26,7 +26,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
     """A store of each kind over one place; called again, another process's view of it."""
     world = World()
     if request.param == "memory":
-        return lambda: Store(world)
+        return lambda: People(world)
     return lambda: LocalRollouts(tmp_path / "rollouts")
 
 
@@ -43,12 +43,12 @@ def full_state() -> RolloutState:
         world.wanted = wanted
         controller.tick()
         world.visit()
-    state = world.state(TWO.name)
+    state = world.state(SECOND)
     assert state.phase is Phase.PROMOTED
     assert state.log
     assert state.crossed
     assert state.readings
-    return state.changed(pending={Act.ROUTE: "not yet", Act.REMOVE: ""})
+    return state.changed(name=TWO.name, pending={Act.ROUTE: "not yet", Act.REMOVE: ""})
 
 
 def test_a_rollout_is_read_as_it_was_made(make_store: MakeStore) -> None:
@@ -185,6 +185,16 @@ class TestLocal:
         other.save(changed, first)
         assert store.state(TWO.name) == store.state(TWO.name) == changed
         assert [path.name for path in read if path.name == "state.json"] == ["state.json"]
+
+    def test_what_this_release_cannot_read_is_told_by_its_path(self, tmp_path: Path) -> None:
+        store = LocalRollouts(tmp_path)
+        store.create(spec())
+        path = tmp_path / TWO.name / "state.json"
+        path.write_text(RolloutState.first(spec()).model_dump_json().replace('"schema":1', '"schema":2'))
+        with pytest.raises(DataError) as raised:
+            store.state(TWO.name)
+        assert str(path) in raised.value.headline
+        assert "schema" in raised.value.cause
 
     def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path: Path) -> None:
         store = LocalRollouts(tmp_path)

@@ -21,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit/rollout"))
-from fakes import Arms, Registry, Splitter, Store, World
+from fakes import Arms, Splitter, Store, World
 from recorded_visits import RecordedVisits
 
 from serinus.client import bucket_of
@@ -75,7 +75,7 @@ def test_a_version_is_not_rolled_back_against_itself(project: Project, tmp_path:
         name = want(project, "retail", "", SAME).rollout
         wish = ReplayWish(ServiceRef.parse("retail"), "aa", VISITS, PASSES, "", collector)
         played = replay_rollouts(project, wish, host, Watchers(), every=50, name=name)
-        state = host.ports.store.state(name)
+        state = host.rollouts.state(name)
     assert played.failed == 0
     assert state.phase in (Phase.PROMOTED, Phase.STEPPING)
     assert not [one for one in state.crossed if one.boundary == "harm"]
@@ -107,7 +107,7 @@ class _Replayed:
         plan = KpiPlan(True, "bought", by_unit=False, groups=(Group(DAY, spec.kpis),))
         covariates = self.card.requirements.covariates
         evidence = KpiEvidence(self, plan, covariates, now=lambda: world.now, settle=0.0)  # type: ignore[arg-type]
-        ports = Ports(Arms(world), Splitter(world), evidence, Store(world), Registry(world))  # type: ignore[arg-type]
+        ports = Ports(Arms(world), Splitter(world), evidence, Store(world))  # type: ignore[arg-type]
         ports.arms.ensure(spec.stable)
         ports.store.create(spec)
         engine = Engine(ports, lambda: world.now)

@@ -40,7 +40,14 @@ class RemoveArm:
     act = Act.REMOVE
 
 
-Action = EnsureArm | SetRoute | RemoveArm
+@dataclass(frozen=True)
+class Remember:
+    """Tell the service's memory how the rollout ended: who serves, and what was refused."""
+
+    act = Act.REMEMBER
+
+
+Action = EnsureArm | Remember | SetRoute | RemoveArm
 
 
 def asked(spec: RolloutSpec, before: RolloutState, after: RolloutState) -> dict[Act, str]:
@@ -50,8 +57,8 @@ def asked(spec: RolloutSpec, before: RolloutState, after: RolloutState) -> dict[
         pending[Act.START] = ""
     if after.route != before.route:
         pending[Act.ROUTE] = ""
-    if after.phase.ended and not before.phase.ended and _idle(spec, after):
-        pending[Act.REMOVE] = ""
+    if after.phase.ended and not before.phase.ended:
+        pending |= {Act.REMEMBER: "", **({Act.REMOVE: ""} if _idle(spec, after) else {})}
     return pending
 
 
@@ -63,6 +70,8 @@ def due(spec: RolloutSpec, state: RolloutState, evidence: Evidence) -> tuple[Act
     live = state.phase in (Phase.DEPLOYING, Phase.STEPPING)
     lost = live and evidence.candidate.readiness is not Readiness.READY
     found: list[Action] = [EnsureArm(spec.candidate)] if lost or Act.START in state.pending else []
+    if Act.REMEMBER in state.pending:
+        found.append(Remember())
     if Act.ROUTE in state.pending and state.route is not None:
         found.append(SetRoute(state.route))
     idle = _idle(spec, state)
@@ -72,8 +81,8 @@ def due(spec: RolloutSpec, state: RolloutState, evidence: Evidence) -> tuple[Act
 
 
 def blocked(state: RolloutState, action: Action) -> bool:
-    """Whether an action waits for another: an arm keeps its servers while traffic may still reach it."""
-    return isinstance(action, RemoveArm) and Act.ROUTE in state.pending
+    """Whether an action waits for another: an arm keeps its servers while traffic may still reach it, or come back."""
+    return isinstance(action, RemoveArm) and bool(state.pending.keys() & {Act.REMEMBER, Act.ROUTE})
 
 
 def done(state: RolloutState, act: Act, at: float) -> RolloutState:

@@ -1,15 +1,18 @@
-"""The four small ports of a rollout: arms, the division of traffic, evidence, and what is remembered.
+"""The small ports of a service and its rollouts: arms, the division of traffic, evidence, and what is remembered.
 
-Invariant: every call may be repeated; adapters know nothing of steps, statistics or verdicts.
+Invariant: every call may be repeated; adapters know nothing of steps, statistics or verdicts. What a tick knows of the
+service it read at once, with a token; what it writes and does holds only while that token does (DESIGN D5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from serinus.core.rollout.evidence import ArmCondition
+from serinus.core.rollout.memory import ServiceMemory, Wanted
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -90,8 +93,74 @@ class EvidenceSource(Protocol):
         """Everything that has closed so far; what was read once is read the same again. The steps come from `state`."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A rollout as it was read: what was asked, what is, and what people want."""
+
+    spec: RolloutSpec
+    state: RolloutState
+    intents: Intents
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one write changes of a service, in this order: a rollout that is made, a state, intents, the memory.
+
+    Killed in between, the rest is found out again. `intents` are those that the service gives: by name.
+    """
+
+    made: RolloutSpec | None = None
+    state: RolloutState | None = None
+    intents: tuple[str, Intents] | None = None
+    memory: ServiceMemory | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that is known of a service at one moment; `token` is another one as soon as any of it is.
+
+    `rollouts` in the order they were made.
+    """
+
+    token: str
+    memory: ServiceMemory
+    wanted: Wanted
+    rollouts: tuple[Stored, ...] = ()
+
+    def rollout(self, name: str) -> Stored | None:
+        """The rollout of that name, if there is one."""
+        return next((one for one in self.rollouts if one.spec.name == name), None)
+
+    def after(self, change: Change, token: str) -> Snapshot:
+        """What it is once `change` is written."""
+        rollouts = self.rollouts
+        if change.made is not None:
+            rollouts += (Stored(change.made, RolloutState.first(change.made), Intents()),)
+        state, intents = change.state, change.intents
+        if state is not None:
+            rollouts = tuple(replace(one, state=state) if one.spec.name == state.name else one for one in rollouts)
+        if intents is not None:
+            rollouts = tuple(
+                replace(one, intents=intents[1]) if one.spec.name == intents[0] else one for one in rollouts
+            )
+        return replace(self, token=token, memory=change.memory or self.memory, rollouts=rollouts)
+
+
+class ServiceStore(Protocol):
+    """Remembers one service and its rollouts."""
+
+    def load(self) -> Snapshot:
+        """All of it at one moment. Raises `NotFound` while nothing is wanted."""
+
+    def save(self, change: Change, token: str) -> str:
+        """Writes a change and gives the token that holds from then on. Raises `Conflict` when `token` does not."""
+
+    def fence(self, token: str) -> AbstractContextManager[None]:
+        """Nobody else changes the service while the block runs. Raises `Conflict` when `token` does not hold."""
+
+
 class RolloutStore(Protocol):
-    """Remembers the rollouts of one service: what was asked, what people want, and what is."""
+    """The rollouts of one service as people see them: what was asked, what is, and what they want themselves."""
 
     def create(self, spec: RolloutSpec) -> None:
         """Adds a rollout. Raises `Conflict` when its name is taken."""

@@ -10,10 +10,11 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
+from serinus.core.rollout.upgrade import upgraded
 from serinus.core.stats.reading import Reading
 from serinus.core.words import Arm, Phase, Stage, StepKind, Verdict
 
@@ -22,13 +23,16 @@ EntryKind = Literal["look", "crossing", "step", "intent", "freeze", "end"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", serialize_by_alias=True, populate_by_name=True
+    )
 
 
 class Act(StrEnum):
     """What a written state asks of the world, in the order in which it is tried."""
 
     START = "start"
+    REMEMBER = "remember"
     ROUTE = "route"
     REMOVE = "remove"
 
@@ -139,6 +143,7 @@ class RolloutState(_Part):
     why the division of traffic that is asked for can never be made.
     """
 
+    schema_: Literal[1] = Field(default=1, alias="schema")
     name: str
     phase: Phase = Phase.QUEUED
     step: int = -1
@@ -162,6 +167,11 @@ class RolloutState(_Part):
     in_force_at: float | None = None
     unsupported: str = ""
     pending: dict[Act, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_release(cls, raw: Any) -> Any:  # noqa: ANN401 - whatever was read
+        return upgraded(raw) if isinstance(raw, dict) and {"written", "acted"} <= raw.keys() else raw
 
     @classmethod
     def first(cls, spec: RolloutSpec) -> RolloutState:

@@ -15,13 +15,15 @@ from serinus.cli.app import app
 from serinus.core.card import Problem
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.memory import ServiceMemory, began, counted, remembered
+from serinus.core.rollout.ports import Change
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import Entry, RolloutState
 from serinus.core.words import Phase, Verdict
 from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker
-from serinus.wiring.services import rollouts, wanted
+from serinus.wiring.services import asked, rollouts, service_store, wanted
 from serinus.wiring.warned import remember
 
 RENEWAL = ServiceRef("default", "renewal")
@@ -40,26 +42,25 @@ def deployed(renewal_project: Path) -> Path:
     return renewal_project
 
 
-Change = Callable[[RolloutState], RolloutState]
-
-
 @pytest.fixture
 def rolling(deployed: Path, renewal_card: Problem) -> Callable[..., RolloutSpec]:
     """Makes the rollout of the wanted revision, in a given phase, with given steps."""
 
     def make(phase: Phase, steps: list[dict[str, object]] | None = None, reason: str = "") -> RolloutSpec:
         project = open_project()
-        asked = wanted(project, RENEWAL)
-        spec = _maker(renewal_card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
+        wish, name = wanted(project, RENEWAL), asked(project, RENEWAL).rollout
+        spec = _maker(renewal_card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(name, wish, wish.first)
         if steps is not None:
             policy = {**spec.policy.model_dump(), "steps": steps}
             spec = RolloutSpec.model_validate({**spec.model_dump(), "policy": policy})
-        store = rollouts(project, RENEWAL)
-        store.create(spec)
-        first = store.state(spec.name)
         entry = Entry(at=1e9, step=0, event="look", verdict=Verdict.CONTINUE, reason="waits for units in this step")
         ended_at = 1e9 if phase.ended else None
-        store.save(first.changed(phase=phase, step=0, log=(entry,), ended_at=ended_at, reason=reason), first)
+        first = RolloutState.first(spec)
+        state = first.changed(phase=phase, step=0, log=(entry,), ended_at=ended_at, reason=reason)
+        store = service_store(project, RENEWAL)
+        memory = began(counted(ServiceMemory(stable=wish.first), wish), spec)
+        memory = remembered(memory, spec, state) if phase.ended else memory
+        store.save(Change(made=spec, state=state, memory=memory), store.load().token)
         return spec
 
     return make
@@ -69,7 +70,7 @@ def test_start_says_what_is_wanted_and_how(deployed: Path) -> None:
     shutil.copy(deployed / "make_data.py", deployed / "entry.py")
     plain = json.loads(run("rollout", "start", "renewal", "--json").stdout)
     other = json.loads(run("rollout", "start", "renewal", "--predictor", "entry.py", "--json").stdout)
-    assert plain["rollout"] == plain["revision"] == wanted_name_of(plain["revision"], 2)
+    assert plain["rollout"] == f"{wanted_name_of(plain['revision'], 2)}-1"
     assert other["revision"] != plain["revision"]
     service = deployer(open_project()).service(RENEWAL)
     assert service is not None
@@ -126,11 +127,12 @@ def test_an_ended_rollout_cannot_be_steered_but_tried_again(rolling: Callable[..
     spec = rolling(Phase.ROLLED_BACK, reason="log_loss is harmed (shadow)")
     assert run("rollout", "abort", "renewal").exit_code == 6
     document = json.loads(run("rollout", "retry", "renewal", "--json").stdout)
-    assert document == {"rollout": f"{spec.name}-r1", "retry": 1}
-    assert wanted(open_project(), RENEWAL).rollout == f"{spec.name}-r1"
-    again = run("rollout", "retry", "renewal")
-    assert again.exit_code == 6
-    assert "nothing to retry" in again.stderr
+    again = f"{spec.candidate.name}-2"
+    assert document == {"rollout": again, "retry": 1}
+    assert asked(open_project(), RENEWAL).rollout == again
+    found = run("rollout", "retry", "renewal")
+    assert found.exit_code == 6
+    assert "nothing to retry" in found.stderr
 
 
 def test_get_and_history_show_the_state(rolling: Callable[..., RolloutSpec]) -> None:

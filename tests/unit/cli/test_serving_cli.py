@@ -20,6 +20,9 @@ from serinus.core.errors import NotFound, SerinusError, Unavailable, UsageError
 from serinus.core.events import Decided, Exposure, Inputs, Outcome, Scores, Stream, exposure_id
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.memory import ServiceMemory, began, counted, remembered
+from serinus.core.rollout.ports import Change
+from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
 from serinus.evidence.collector import CollectorSettings, make_app
 from serinus.evidence.intake import OutcomeNames
@@ -29,7 +32,7 @@ from serinus.wiring.adapters import bundle_store, deployer
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker
-from serinus.wiring.services import FirstRevision, places, rollouts, wanted
+from serinus.wiring.services import asked, service_store, wanted
 from serinus.wiring.serving import Wish, choose, collect_settings, predictor_command, serve_settings, settings_of
 from tests.linear_bundle import linear_bundle
 from tests.servers import free_port, wait_for_port
@@ -336,14 +339,13 @@ def _promoted(problem: str, phase: Phase) -> None:
     """A service whose first version is 1, and a rollout of the wanted one that ended so."""
     project = open_project()
     service = ServiceRef.parse(problem)
-    asked = wanted(project, service)
-    FirstRevision(places(project, service).first).put(asked.first)
-    card = project.problem(problem).card
-    spec = _maker(card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(asked, asked.first)
-    store = rollouts(project, service)
-    store.create(spec)
-    first = store.state(spec.name)
-    store.save(first.changed(phase=phase, started_at=1e9, ended_at=1e9), first)
+    wish, name, card = wanted(project, service), asked(project, service).rollout, project.problem(problem).card
+    spec = _maker(card, Hosting(now=lambda: 1e9, new_seed=lambda: 7))(name, wish, wish.first)
+    state = RolloutState.first(spec).changed(phase=phase, started_at=1e9, ended_at=1e9)
+    store = service_store(project, service)
+    memory = began(counted(ServiceMemory(stable=wish.first), wish), spec)
+    memory = remembered(memory, spec, state) if phase.ended else memory
+    store.save(Change(made=spec, state=state, memory=memory), store.load().token)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,18 @@ from serinus.core.kpi import Kpi
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.evidence import ArmCondition, Readiness
-from serinus.core.rollout.ports import Applied, FirstSeen, InForce, Pending, RolloutEvidence, Unsupported
+from serinus.core.rollout.memory import ServiceMemory, Wanted
+from serinus.core.rollout.ports import (
+    Applied,
+    Change,
+    FirstSeen,
+    InForce,
+    Pending,
+    RolloutEvidence,
+    Snapshot,
+    Stored,
+    Unsupported,
+)
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -24,7 +36,8 @@ from serinus.core.stats.reading import Look
 from serinus.core.words import Arm, Phase, Stage
 from serinus.rollout.engine import Ports
 from serinus.rollout.registry_sync import RegistrySync, Synced
-from serinus.rollout.service import ServiceController, Wanted
+from serinus.rollout.service import ServiceController
+from serinus.rollout.tick import Limit
 
 START = 1_700_000_000.0
 UNITS_A_LOOK = 100
@@ -50,6 +63,10 @@ def revision(version: int, template: str = "") -> Revision:
 
 
 ONE, TWO, THREE = revision(1), revision(2), revision(3)
+
+
+# The rollouts that bring these, when each is the change after the one before it.
+SECOND, THIRD = f"{TWO.name}-2", f"{THREE.name}-3"
 
 
 class Killed(BaseException):
@@ -81,9 +98,12 @@ class World:
     states: dict[str, str] = field(default_factory=dict)
     asked: dict[str, Intents] = field(default_factory=dict)
     looks: dict[str, list[Look]] = field(default_factory=dict)
-    first: Revision | None = None
+    remembered: str = ""
     wanted: Wanted = field(default_factory=lambda: Wanted(ONE, ONE))
     policy: dict[str, Any] = field(default_factory=dict)
+    fences: int = 0
+    entering: Callable[[], None] = lambda: None
+    unfenced: Callable[[], None] = lambda: None
     answers: Callable[[Route], Pending | Unsupported | None] = lambda route: None
 
     def called(self, run: Callable[[], Any]) -> Any:
@@ -102,19 +122,31 @@ class World:
             raise NotFound(f"no rollout {name}")
         return RolloutState.model_validate_json(self.states[name])
 
-    def controller(self) -> ServiceController:
+    @property
+    def memory(self) -> ServiceMemory:
+        """Of the service, as it was saved last."""
+        return ServiceMemory.model_validate_json(self.remembered) if self.remembered else ServiceMemory()
+
+    def token(self) -> str:
+        """Another one as soon as anything that a snapshot holds is."""
+        return repr((self.remembered, self.wanted, self.specs, self.states, self.asked))
+
+    def controller(self, limit: Limit | None = None) -> ServiceController:
         """A new process in this world."""
         ports = Ports(Arms(self), Splitter(self), Evidence(self), Store(self))
         registry: Any = Registry(self)
         follower = RegistrySync(registry, self.told.append, lambda: self.now, run=lambda work: work())
-        return ServiceController(ports, First(self), follower, lambda: self.wanted, self.make, lambda: self.now)
+        return ServiceController(ports, follower, self._made, lambda: self.now, limit)
 
-    def make(self, asked: Wanted, stable: Revision) -> RolloutSpec:
+    def _made(self, name: str, asked: Wanted, stable: Revision) -> RolloutSpec:
+        return self.make(asked, stable, name)
+
+    def make(self, asked: Wanted, stable: Revision, name: str = "") -> RolloutSpec:
         """A policy of shadow, then half of the units."""
         steps = (Step(shadow=1.0), Step(weight=50))
         values: dict[str, Any] = {"steps": steps, "max_duration": timedelta(days=9), "hold_back": 1} | self.policy
         return RolloutSpec(
-            name=asked.rollout,
+            name=name or asked.revision.name,
             service=TOY,
             stable=stable,
             candidate=asked.revision,
@@ -220,18 +252,58 @@ class Evidence:
 
 @dataclass
 class Store:
-    """`RolloutStore`, in JSON as on a disk."""
+    """`ServiceStore`, in JSON as on a disk, and what people and tests do beside it."""
 
     world: World
 
-    def create(self, spec: RolloutSpec) -> None:
-        def put() -> None:
-            if spec.name in self.world.specs:
-                raise Conflict(f"{spec.name} is taken")
-            self.world.specs[spec.name] = spec.model_dump_json()
-            self.world.states[spec.name] = RolloutState.first(spec).model_dump_json()
+    def load(self) -> Snapshot:
+        def read() -> Snapshot:
+            stored = tuple(Stored(self.spec(name), self.state(name), self.intents(name)) for name in self.names())
+            return Snapshot(self.world.token(), self.world.memory, self.world.wanted, stored)
 
-        self.world.called(put)
+        found: Snapshot = self.world.called(read)
+        return found
+
+    def save(self, change: Change, token: str) -> str:
+        def put() -> str:
+            self._check(token)
+            if change.made is not None:
+                self._create(change.made)
+            if change.state is not None:
+                assert change.state.name in self.world.specs
+                self.world.states[change.state.name] = change.state.model_dump_json()
+            if change.intents is not None:
+                self.world.asked[change.intents[0]] = change.intents[1]
+            if change.memory is not None:
+                self.world.remembered = change.memory.model_dump_json()
+            return self.world.token()
+
+        found: str = self.world.called(put)
+        return found
+
+    @contextmanager
+    def fence(self, token: str) -> Iterator[None]:
+        self.world.entering()
+        self._check(token)
+        self.world.fences += 1
+        try:
+            yield
+        finally:
+            self.world.fences -= 1
+            self.world.unfenced()
+
+    def _check(self, token: str) -> None:
+        if token != self.world.token():
+            raise Conflict("the service was changed meanwhile")
+
+    def create(self, spec: RolloutSpec) -> None:
+        self.world.called(lambda: self._create(spec))
+
+    def _create(self, spec: RolloutSpec) -> None:
+        if spec.name in self.world.specs:
+            raise Conflict(f"{spec.name} is taken")
+        self.world.specs[spec.name] = spec.model_dump_json()
+        self.world.states[spec.name] = RolloutState.first(spec).model_dump_json()
 
     def names(self) -> list[str]:
         specs = [self.spec(name) for name in self.world.specs]
@@ -245,26 +317,40 @@ class Store:
     def state(self, name: str) -> RolloutState:
         return self.world.state(name)
 
-    def save(self, state: RolloutState, over: RolloutState) -> None:
-        def put() -> None:
-            if self.world.state(state.name) != over:
-                raise Conflict(f"{state.name} was changed")
-            self.world.states[state.name] = state.model_dump_json()
+    def intents(self, name: str) -> Intents:
+        return self.world.asked.get(name, Intents())
 
-        self.world.called(put)
+
+@dataclass
+class People:
+    """`RolloutStore`: the same rollouts as people and other processes see them."""
+
+    world: World
+
+    def create(self, spec: RolloutSpec) -> None:
+        Store(self.world).create(spec)
+
+    def names(self) -> list[str]:
+        return Store(self.world).names()
+
+    def spec(self, name: str) -> RolloutSpec:
+        return Store(self.world).spec(name)
+
+    def state(self, name: str) -> RolloutState:
+        return self.world.state(name)
+
+    def save(self, state: RolloutState, over: RolloutState) -> None:
+        if self.world.state(state.name) != over:
+            raise Conflict(f"{state.name} was changed")
+        self.world.states[state.name] = state.model_dump_json()
 
     def intents(self, name: str) -> Intents:
         return self.world.asked.get(name, Intents())
 
     def intend(self, name: str, change: Callable[[Intents], Intents]) -> Intents:
         self.spec(name)
-
-        def put() -> Intents:
-            self.world.asked[name] = change(self.intents(name))
-            return self.world.asked[name]
-
-        found: Intents = self.world.called(put)
-        return found
+        self.world.asked[name] = change(self.intents(name))
+        return self.world.asked[name]
 
 
 @dataclass
@@ -307,19 +393,3 @@ class Registry:
         self._asked("manage")
         self.world.managed = self.world.managed or owner
         return self.world.managed
-
-
-@dataclass
-class First:
-    """`FirstFile`."""
-
-    world: World
-
-    def get(self) -> Revision | None:
-        return self.world.first
-
-    def put(self, revision: Revision) -> None:
-        def put() -> None:
-            self.world.first = revision
-
-        self.world.called(put)

@@ -11,6 +11,7 @@ from fakes import ONE, START, TWO, Evidence, Splitter, World
 
 from serinus.core.errors import Conflict, Unavailable
 from serinus.core.rollout.evidence import SampleRatio
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.ports import Applied, FirstSeen, RolloutEvidence
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
@@ -18,7 +19,6 @@ from serinus.core.rollout.state import Act, RolloutState, StepRecord
 from serinus.core.stats.moments import Cell
 from serinus.core.words import Arm, Phase, StepKind
 from serinus.rollout.engine import Engine, Ports, sample_ratio
-from serinus.rollout.service import Wanted
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_tick_without_news_writes_nothing(world: World) -> None:
     calls = world.calls
     assert one.tick(TWO.name) == state
     assert world.states[TWO.name] == stored
-    assert world.calls == calls + 1  # it read the evidence
+    assert world.calls == calls + 2  # it read the service and the evidence
 
 
 def test_of_two_engines_that_decide_at_once_one_decides(world: World) -> None:

@@ -20,6 +20,7 @@ from fakes import ONE, START, TWO, Arms, Killed, Store, World
 from kpi_rows import COVARIATES, ERRORS, HITS, row, table_of
 
 from serinus.client import bucket_of
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.ports import Applied, InForce, Pending
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, RolloutSpec
@@ -28,7 +29,6 @@ from serinus.core.words import Arm, Phase
 from serinus.evidence.plan import Group, KpiPlan
 from serinus.evidence.source import KpiEvidence
 from serinus.rollout.engine import Engine, Ports, sample_ratio
-from serinus.rollout.service import Wanted
 
 PLAN = KpiPlan(True, "bought", by_unit=False, groups=(Group(0.0, (HITS, ERRORS)),))
 STEPS = ({"weight": 5, "min_units": 400}, {"weight": 50, "min_units": 400})

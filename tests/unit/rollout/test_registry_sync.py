@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fakes import ONE, START, THREE, TOY, TWO, Registry, World
+from fakes import ONE, SECOND, START, THREE, TOY, TWO, Registry, World
 
 from serinus.core.errors import Conflict, NotFound, Unavailable
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
+from serinus.core.rollout.memory import Wanted
 from serinus.core.words import Phase
 from serinus.rollout.registry_sync import (
     CHECK_SECONDS,
@@ -25,7 +26,7 @@ from serinus.rollout.registry_sync import (
     Synced,
     version_of,
 )
-from serinus.rollout.service import ServiceView, Standing, Wanted
+from serinus.rollout.service import ServiceView, Standing
 
 FAULTS = [
     NotFound("version 2 of toy does not exist"),
@@ -54,7 +55,7 @@ def test_a_rollout_lives_its_life_whatever_the_registry_raises(call: str, fault:
     world.wanted = Wanted(TWO, ONE)
     view = live(world)
     assert (view.standing, view.stable, world.routes[-1].weight) == (Standing.SERVING, TWO, 99)
-    assert world.state(TWO.name).pending == {}
+    assert world.state(SECOND).pending == {}
     assert view.registry is not None
     assert (view.registry.holds, view.registry.revision) == (False, TWO.name)
     assert str(fault) in view.registry.reason
@@ -73,7 +74,7 @@ def test_a_version_deleted_while_its_rollout_lives_is_told_and_serves(when: Phas
     live(world)
     world.wanted = Wanted(TWO, ONE)
     controller = world.controller()
-    while when is not Phase.QUEUED and (TWO.name not in world.states or world.state(TWO.name).phase is not when):
+    while when is not Phase.QUEUED and (SECOND not in world.states or world.state(SECOND).phase is not when):
         controller.tick()
         world.visit()
     world.deleted.add(2)
@@ -150,8 +151,8 @@ def test_of_two_services_of_one_model_the_first_has_the_aliases_and_the_other_sa
     found = follower().follow(InService(other, TWO.model_copy(update={"service": other}), ONE, "toy-b-v2-abcdef"))
     assert (found.holds, found.reason) == (True, "the aliases of toy belong to service/toy")
     assert (world.champions, world.tags, told[-1]) == ([1], {}, found)
-    follower().follow(InService(TOY, TWO, ONE, TWO.name))
-    assert (world.champions, world.tags) == ([1, 2], {2: {ROLLOUT_TAG: f"default/toy/{TWO.name}"}})
+    follower().follow(InService(TOY, TWO, ONE, SECOND))
+    assert (world.champions, world.tags) == ([1, 2], {2: {ROLLOUT_TAG: f"default/toy/{SECOND}"}})
 
 
 def test_a_version_that_was_deleted_is_told_by_a_service_that_has_no_aliases_too() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from fakes import ONE, THREE, TWO, Killed, World, revision
+from fakes import ONE, SECOND, THIRD, THREE, TWO, Killed, World, revision
 
 from serinus.core.errors import Conflict
+from serinus.core.rollout.memory import Wanted
+from serinus.core.rollout.ports import Change
 from serinus.core.words import Phase
 from serinus.rollout.registry_sync import ROLLOUT_TAG
-from serinus.rollout.service import ServiceView, Standing, Wanted
+from serinus.rollout.service import ServiceView, Standing
 
 WORSE = -0.6
 
@@ -70,7 +72,7 @@ def test_a_good_candidate_is_promoted_and_says_who_decided() -> None:
     assert weights(world) == [(ONE.name, 0), (ONE.name, 0), (ONE.name, 0), (ONE.name, 50), (ONE.name, 99)]
     assert [route.share for route in world.routes] == [0, 0, 1.0, 0, 0]
     assert world.champions == [1, 2]
-    assert world.tags[2] == {ROLLOUT_TAG: f"default/toy/{TWO.name}"}
+    assert world.tags[2] == {ROLLOUT_TAG: f"default/toy/{SECOND}"}
     assert set(world.arms) == {ONE.name, TWO.name}  # the hold-back
 
 
@@ -90,7 +92,7 @@ def test_a_worse_candidate_is_rolled_back_and_not_tried_again() -> None:
     world.wanted = dataclasses.replace(world.wanted, retry=1)
     world.effect = 0.0
     assert live(world).stable == TWO
-    assert list(world.specs) == [TWO.name, f"{TWO.name}-r1"]
+    assert list(world.specs) == [SECOND, f"{TWO.name}-3"]
 
 
 def test_a_candidate_that_never_becomes_ready_is_refused_and_no_route_is_touched() -> None:
@@ -110,9 +112,7 @@ def test_the_hold_back_ends_before_the_next_rollout_begins() -> None:
     assert world.routes[-1].weight == 99
     world.wanted = Wanted(THREE, ONE)
     assert live(world).stable == THREE
-    after = [
-        route for route in world.routes if THREE.name in (route.stable, route.canary) or route.rollout == THREE.name
-    ]
+    after = [route for route in world.routes if THREE.name in (route.stable, route.canary) or route.rollout == THIRD]
     assert (after[0].stable, after[0].canary, after[0].weight) == (TWO.name, "", 0)
     assert ONE.name not in world.arms
     assert all(len({route.stable, route.canary} - {""}) <= 2 for route in world.routes)
@@ -125,8 +125,8 @@ def test_a_queued_revision_waits_for_the_end_and_meets_the_new_stable_one() -> N
         controller.tick()
     world.wanted = Wanted(THREE, ONE)
     assert live(world).stable == THREE
-    assert list(world.specs) == [TWO.name, THREE.name]
-    assert world.controller()._ports.store.spec(THREE.name).stable == TWO  # not the one that it waited beside
+    assert list(world.specs) == [SECOND, THIRD]
+    assert world.controller()._ports.store.spec(THIRD).stable == TWO  # not the one that it waited beside
 
 
 def test_a_newer_revision_replaces_one_that_is_under_way() -> None:
@@ -136,7 +136,7 @@ def test_a_newer_revision_replaces_one_that_is_under_way() -> None:
         controller.tick()
     world.wanted = Wanted(THREE, ONE)
     assert live(world).stable == THREE
-    assert world.state(TWO.name).phase is Phase.SUPERSEDED
+    assert world.state(SECOND).phase is Phase.SUPERSEDED
     assert world.champions == [1, 3]
 
 
@@ -198,10 +198,10 @@ def test_of_two_engines_one_is_told() -> None:
     world = serving()
     one, other = world.controller(), world.controller()
     one.tick()
-    state = world.state(TWO.name)
+    token = one.engine.begin().snapshot.token
     assert other.tick().rollout is not None
     with pytest.raises(Conflict):
-        one._ports.store.save(state, state.changed(looks=99))
+        one._ports.store.save(Change(state=world.state(SECOND).changed(looks=99)), token)
 
 
 @pytest.mark.parametrize("kill_after", [False, True])
@@ -217,12 +217,12 @@ def test_killed_at_any_call_the_next_process_comes_to_the_same_end(effect: float
         return world
 
     whole = play(-1)
-    expected = whole.state(TWO.name)
+    expected = whole.state(SECOND)
     assert expected.phase is (Phase.ROLLED_BACK if effect else Phase.PROMOTED)
     assert whole.calls > 20
     for number in range(whole.calls):
         world = play(number)
-        state = world.state(TWO.name)
+        state = world.state(SECOND)
         assert (state.phase, state.decided_by, state.decided_in) == (
             expected.phase,
             expected.decided_by,

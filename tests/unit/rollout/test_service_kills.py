@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes import ONE, THREE, TWO, Killed, World
+from fakes import ONE, SECOND, THIRD, THREE, TWO, Killed, World
 
+from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.spec import Intents
 from serinus.core.words import Phase
-from serinus.rollout.service import ServiceController, Wanted
+from serinus.rollout.service import ServiceController
 
 
 class Life:
@@ -21,16 +22,22 @@ class Life:
         self.controller: ServiceController = world.controller()
 
     def tick(self) -> None:
+        self._alive(lambda: self.controller.tick())
+
+    def settled(self) -> bool:
+        return self._alive(lambda: self.controller.settled())
+
+    def _alive(self, ask: Callable[[], Any]) -> Any:
         try:
-            self.controller.tick()
+            return ask()
         except Killed:
             self.controller = self.world.controller()
-            self.controller.tick()
+            return ask()
 
     def settle(self, rounds: int = 40) -> None:
         for _ in range(rounds):
             self.tick()
-            if self.controller.settled():
+            if self.settled():
                 return
             self.world.visit()
         raise AssertionError("it never settled")
@@ -59,7 +66,7 @@ def _two_in_turn(life: Life) -> None:
 def _newer_while_stepping(life: Life) -> None:
     life.settle()
     life.world.wanted = Wanted(TWO, ONE)
-    life.until(TWO.name, Phase.STEPPING)
+    life.until(SECOND, Phase.STEPPING)
     life.world.wanted = Wanted(THREE, ONE)
     life.settle()
 
@@ -67,29 +74,29 @@ def _newer_while_stepping(life: Life) -> None:
 def _aborted(life: Life) -> None:
     life.settle()
     life.world.wanted = Wanted(TWO, ONE)
-    life.until(TWO.name, Phase.STEPPING)
-    life.world.asked[TWO.name] = Intents(abort=True)
+    life.until(SECOND, Phase.STEPPING)
+    life.world.asked[SECOND] = Intents(abort=True)
     life.settle()
 
 
 # Each with the options of its world, and how its rollouts end.
 Play = Callable[[Life], None]
 LIVES: dict[str, tuple[Play, dict[str, Any], dict[str, Phase]]] = {
-    "promoted, no hold-back": (_promoted, {"policy": {"hold_back": 0}}, {TWO.name: Phase.PROMOTED}),
-    "refused": (_promoted, {"broken": frozenset({TWO.name})}, {TWO.name: Phase.ROLLED_BACK}),
-    "two in turn": (_two_in_turn, {}, {TWO.name: Phase.PROMOTED, THREE.name: Phase.PROMOTED}),
-    "queued": (_newer_while_stepping, {}, {TWO.name: Phase.PROMOTED, THREE.name: Phase.PROMOTED}),
+    "promoted, no hold-back": (_promoted, {"policy": {"hold_back": 0}}, {SECOND: Phase.PROMOTED}),
+    "refused": (_promoted, {"broken": frozenset({TWO.name})}, {SECOND: Phase.ROLLED_BACK}),
+    "two in turn": (_two_in_turn, {}, {SECOND: Phase.PROMOTED, THIRD: Phase.PROMOTED}),
+    "queued": (_newer_while_stepping, {}, {SECOND: Phase.PROMOTED, THIRD: Phase.PROMOTED}),
     "replaced": (
         _newer_while_stepping,
         {"policy": {"on_supersede": "replace"}},
-        {TWO.name: Phase.SUPERSEDED, THREE.name: Phase.PROMOTED},
+        {SECOND: Phase.SUPERSEDED, THIRD: Phase.PROMOTED},
     ),
     "rejected": (
         _newer_while_stepping,
         {"policy": {"on_supersede": "reject"}},
-        {TWO.name: Phase.PROMOTED, THREE.name: Phase.SUPERSEDED},
+        {SECOND: Phase.PROMOTED, THIRD: Phase.SUPERSEDED},
     ),
-    "aborted": (_aborted, {}, {TWO.name: Phase.ABORTED}),
+    "aborted": (_aborted, {}, {SECOND: Phase.ABORTED}),
 }
 
 
@@ -129,7 +136,7 @@ def _told(world: World) -> dict[str, Any]:
 def test_a_refused_candidate_never_is_in_a_route() -> None:
     world = World(broken=frozenset({TWO.name}))
     _promoted(Life(world))
-    assert "not ready within" in world.state(TWO.name).reason
+    assert "not ready within" in world.state(SECOND).reason
     assert {one.canary for one in world.routes} == {""}
     assert {one.stable for one in world.routes} == {ONE.name}
 
@@ -147,11 +154,11 @@ def test_the_hold_back_is_watched_beside_a_revision_that_was_rejected() -> None:
     life = Life(World(policy={"on_supersede": "reject"}))
     _newer_while_stepping(life)
     del life.world.arms[ONE.name]
-    looks = life.world.state(TWO.name).looks
-    life.world.looks[TWO.name].append(life.world._look(looks + 1, 1))
+    looks = life.world.state(SECOND).looks
+    life.world.looks[SECOND].append(life.world._look(looks + 1, 1))
     life.tick()
     assert set(life.world.arms) == {ONE.name, TWO.name}
-    assert life.world.state(TWO.name).looks == looks + 1
+    assert life.world.state(SECOND).looks == looks + 1
 
 
 def _ended_and_not_acted_on() -> World:
@@ -166,7 +173,7 @@ def _ended_and_not_acted_on() -> World:
             except Killed:
                 break
             world.visit()
-        state = world.state(TWO.name) if TWO.name in world.states else None
+        state = world.state(SECOND) if SECOND in world.states else None
         if state is not None and state.phase.ended and state.pending:
             return world
     raise AssertionError("no kill fell between")
@@ -179,7 +186,7 @@ def test_a_rollout_that_has_ended_rejects_nobody() -> None:
     world.effect, world.wanted = 0.0, Wanted(THREE, ONE)
     Life(world).settle()
     assert {name: world.state(name).phase for name in world.states} == {
-        TWO.name: Phase.ROLLED_BACK,
-        THREE.name: Phase.PROMOTED,
+        SECOND: Phase.ROLLED_BACK,
+        THIRD: Phase.PROMOTED,
     }
     assert TWO.name not in world.arms

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rollout"))
-from fakes import ONE, TWO, Arms, World
+from fakes import ONE, SECOND, TWO, Arms, World
 
 from serinus.core.errors import Unavailable
 from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.memory import Wanted
 from serinus.core.words import Phase
-from serinus.rollout.service import ServiceView, Wanted
+from serinus.rollout.service import ServiceView
 from serinus.wiring import rollout_replay
 from serinus.wiring.rollout_replay import Watchers, _started
 
@@ -47,7 +48,7 @@ def stepping() -> World:
     world.controller().tick()
     world.controller().tick()
     world.wanted = Wanted(TWO, ONE)
-    while TWO.name not in world.states or world.state(TWO.name).phase is not Phase.STEPPING:
+    while SECOND not in world.states or world.state(SECOND).phase is not Phase.STEPPING:
         world.controller().tick()
     return world
 

@@ -14,21 +14,25 @@ from serinus.cli.app import app
 from serinus.core.errors import Conflict, NotFound, UsageError
 from serinus.core.events import Exposure, Outcome, Stream, exposure_id
 from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.rollout.memory import ServiceMemory, began, counted, remembered
+from serinus.core.rollout.ports import Change
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
 from serinus.wiring.adapters import deployer, registry
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosting, _maker, hosted
 from serinus.wiring.services import (
-    FirstRevision,
+    asked,
     card_of,
     events_folder,
     places,
     require_free,
     rollouts,
     service_of,
+    service_store,
     services_of,
     wanted,
 )
@@ -63,12 +67,17 @@ def _second_problem(project: Path) -> None:
 def _rolling(service: ServiceRef) -> RolloutSpec:
     """A rollout of what the service wants, in its first step."""
     project = open_project()
-    asked, store = wanted(project, service), rollouts(project, service)
-    spec = _maker(card_of(project, service), Hosting(now=lambda: START, new_seed=lambda: 7))(asked, asked.first)
-    store.create(spec)
-    first = store.state(spec.name)
-    store.save(first.changed(phase=Phase.STEPPING, step=0, started_at=START, written=1, acted=1), first)
+    wish, name = wanted(project, service), asked(project, service).rollout
+    spec = _maker(card_of(project, service), Hosting(now=lambda: START, new_seed=lambda: 7))(name, wish, wish.first)
+    state = RolloutState.first(spec).changed(phase=Phase.STEPPING, step=0, started_at=START)
+    memory = began(counted(ServiceMemory(stable=wish.first), wish), spec)
+    _written(service, Change(made=spec, state=state, memory=memory))
     return spec
+
+
+def _written(service: ServiceRef, change: Change) -> None:
+    store = service_store(open_project(), service)
+    store.save(change, store.load().token)
 
 
 def _exposed(service: ServiceRef, request: str) -> None:
@@ -119,8 +128,8 @@ def test_a_predictor_is_told_of_its_service_and_reads_the_features_of_the_proble
 def test_what_people_ask_of_one_rollout_the_others_do_not_hear(home: Path) -> None:
     specs = {one: _rolling(one) for one in ALL}
     assert run("rollout", "abort", "shop/renewal-b").exit_code == 0
-    asked = {one: rollouts(open_project(), one).intents(spec.name).abort for one, spec in specs.items()}
-    assert asked == {USUAL: False, OTHER: True, LEAVERS: False}
+    aborted = {one: rollouts(open_project(), one).intents(spec.name).abort for one, spec in specs.items()}
+    assert aborted == {USUAL: False, OTHER: True, LEAVERS: False}
     assert all(rollouts(open_project(), one).names() == [spec.name] for one, spec in specs.items())
     found = json.loads(run("rollout", "get", "shop/renewal-b", "--json").stdout)
     assert (found["spec"]["service"], found["spec"]["candidate"]["model"]["name"]) == ("shop/renewal-b", "renewal")
@@ -128,9 +137,9 @@ def test_what_people_ask_of_one_rollout_the_others_do_not_hear(home: Path) -> No
 
 def test_a_retry_is_of_one_service(home: Path) -> None:
     for service in (USUAL, OTHER):
-        spec, store = _rolling(service), rollouts(open_project(), service)
-        known = store.state(spec.name)
-        store.save(known.changed(phase=Phase.ROLLED_BACK, ended_at=START, written=2, acted=2), known)
+        spec, memory = _rolling(service), service_store(open_project(), service).memory()
+        ended = RolloutState.first(spec).changed(phase=Phase.ROLLED_BACK, started_at=START, ended_at=START)
+        _written(service, Change(state=ended, memory=remembered(memory, spec, ended)))
     assert run("rollout", "retry", "shop/renewal-b").exit_code == 0
     assert [service_of(open_project(), one).retry for one in (USUAL, OTHER)] == [0, 1]
 
@@ -224,7 +233,7 @@ def test_the_versions_of_a_model_say_which_service_wants_and_serves_them(home: P
         uri = f"file:///bundles/renewal/b{version}"
         registry(project).register("renewal", run_id="0" * 32, storage_uri=uri, tags={})
     for service in (USUAL, OTHER):
-        FirstRevision(places(project, service).first).put(wanted(project, service).first)
+        _written(service, Change(memory=ServiceMemory(stable=wanted(project, service).first)))
     deployer(project).want(OTHER, ModelRef("renewal", 1), "file:///bundles/renewal/b1")
     found = json.loads(run("model", "list", "renewal", "--json").stdout)
     assert (found["wanted_version"], found["gone"]) == (2, [])

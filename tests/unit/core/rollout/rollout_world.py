@@ -9,7 +9,7 @@ from typing import Any
 
 from serinus.core.card.operation import Rollout, Step
 from serinus.core.kpi import Kpi
-from serinus.core.rollout.actions import Action, EnsureArm, RemoveArm, SetRoute, blocked, delayed, done
+from serinus.core.rollout.actions import Action, EnsureArm, Remember, RemoveArm, SetRoute, blocked, delayed, done
 from serinus.core.rollout.evidence import ArmCondition, Evidence, Readiness, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.route import Route
@@ -115,6 +115,7 @@ class World:
     done: list[Action] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     delays: bool = False
+    remembered: bool = False
     alive: Callable[[str], None] = lambda point: None
 
     def __post_init__(self) -> None:
@@ -159,6 +160,9 @@ class World:
         return self.spec.candidate.model.version if promoted else self.spec.stable.model.version
 
     def _do(self, action: Action) -> None:
+        if isinstance(action, Remember):
+            self.remembered = True
+            return
         self.done.append(action)
         match action:
             case EnsureArm(revision):

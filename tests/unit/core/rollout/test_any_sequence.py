@@ -165,6 +165,7 @@ class AnySequence(RuleBasedStateMachine):
         assert (state.route is not None and state.in_force_at is None) is waits
         assert (world.champion == 2) is (state.phase is Phase.PROMOTED and not waits)
         assert not state.pending or (waits and world.delays)
+        assert world.remembered is state.phase.ended
 
     def _a_second_run_changes_nothing(self, state: RolloutState, evidence: Evidence) -> None:
         if state.phase is Phase.STEPPING and self.before.phase is Phase.STEPPING:

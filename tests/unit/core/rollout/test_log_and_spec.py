@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -148,3 +149,38 @@ def test_end_states_are_the_five_last() -> None:
         "aborted",
         "superseded",
     ]
+
+
+class TestEarlierRelease:
+    """States that were written before schema 1, with two counters instead of what is pending."""
+
+    @staticmethod
+    def _written(state: RolloutState, written: int, acted: int) -> str:
+        new = {"schema", "pending", "in_force_at", "unsupported"}
+        raw = {name: value for name, value in json.loads(state.model_dump_json()).items() if name not in new}
+        for one in raw["steps"]:
+            del one["in_force_at"]
+        return json.dumps(raw | {"written": written, "acted": acted})
+
+    def test_one_that_was_acted_on_is_as_it_would_be_now(self) -> None:
+        world = stepping(spec_of({"weight": 5}, HALF))
+        state = world.tick(reading(1, non_inferior=True), now=START + 60)
+        assert RolloutState.model_validate_json(self._written(state, 5, 5)) == state
+
+    def test_one_that_ended_is_as_it_would_be_now(self) -> None:
+        world = stepping(spec_of(HALF))
+        state = world.tick(reading(1, non_inferior=True), now=START + 60)
+        assert state.phase is Phase.PROMOTED
+        assert RolloutState.model_validate_json(self._written(state, 3, 3)) == state
+
+    def test_what_was_not_acted_on_is_pending(self) -> None:
+        world = stepping(spec_of(HALF))
+        found = RolloutState.model_validate_json(self._written(world.state, 3, 2))
+        assert found.pending == BOTH
+        assert (found.in_force_at, found.steps[-1].in_force_at) == (None, None)
+
+    def test_a_later_schema_is_refused(self) -> None:
+        raw = json.loads(RolloutState.first(spec_of(HALF)).model_dump_json())
+        assert raw["schema"] == 1
+        with pytest.raises(ValidationError, match="schema"):
+            RolloutState.model_validate(raw | {"schema": 2})
