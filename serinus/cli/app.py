@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from serinus.cli import chart, evidence, features, home, model, pipeline, problem, rollout, serving
+from serinus.cli import chart, evidence, features, home, model, pipeline, problem, serving, steering
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(problem.app, name="problem", help="Problem cards: check one, or write a new one.")
 app.add_typer(features.app, name="features", help="Feature store: build, materialize, look up.")
 app.add_typer(pipeline.app, name="pipeline", help="Training pipeline: run here, or submit to Kubeflow.")
 app.add_typer(model.app, name="model", help="Registered model versions and their aliases.")
-app.add_typer(rollout.app, name="rollout", help="Rollouts: start, watch, steer, look back.")
+app.add_typer(steering.app, name="rollout", help="Rollouts: start, watch, steer, look back.")
 app.add_typer(home.app, name="home", help="Where runs write: convert one of an earlier release.")
 app.command()(serving.serve)
 app.command()(serving.predict)

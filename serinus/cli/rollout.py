@@ -1,15 +1,13 @@
-"""`serinus rollout ...`: start, watch, steer and look back at rollouts.
+"""`serinus rollout ...`: plan, start, run, watch and look back at rollouts; `steering` is how people intervene.
 
-Invariant: a person steers by intents alone; only the controller (`rollout run`, a replay with `--rollouts`, or the
-operator) changes what a rollout is.
+Invariant: only the controller (`rollout run`, a replay with `--rollouts`, or the operator) changes what a rollout is.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -18,13 +16,12 @@ from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.output import Service, command, err, finite, out, show_json, show_table
-from serinus.core.errors import Conflict, NotFound, SerinusError, UsageError
+from serinus.core.errors import NotFound, SerinusError, UsageError
 from serinus.core.names import ServiceRef
-from serinus.core.rollout.memory import is_new
 from serinus.core.rollout.record import Replayed
-from serinus.core.rollout.spec import Intents, RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
-from serinus.core.words import Phase, StepKind
+from serinus.core.words import Phase
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import Synced
 from serinus.wiring.project import open_project
@@ -117,7 +114,7 @@ def _effects(given: list[str]) -> dict[str, float]:
 @command
 def get(service: Service, name: Name = "", as_json: Json = False) -> None:
     """A rollout as it is now."""
-    store, state = _newest(service, name)
+    store, state = newest(service, name)
     spec = store.spec(state.name)
     registry = _registry(spec.service)
     if as_json:
@@ -171,7 +168,7 @@ def _unsynced(found: Synced | None) -> list[Text]:
 @command
 def watch(service: Service, name: Name = "", interval: Interval = 1.0, as_json: Json = False) -> int:
     """The same, live, until it has ended; exit code 0 when promoted, else 1. With --json only the end."""
-    store, state = _newest(service, name)
+    store, state = newest(service, name)
     spec = store.spec(state.name)
     expected = {} if as_json else _expected(spec.service)
     with nullcontext() if as_json else Live(console=out, auto_refresh=False) as live:
@@ -196,7 +193,7 @@ def _expected(service: ServiceRef) -> rollout_view.Expected:
 @command
 def history(service: Service, name: Name = "", as_json: Json = False) -> None:
     """Every decision of a rollout with its evidence; without a name, all rollouts first."""
-    store, state = _newest(service, name)
+    store, state = newest(service, name)
     if as_json:
         entries = [one.model_dump(mode="json") for one in state.history]
         show_json({"rollout": state.name, "phase": state.phase, "reason": state.reason, "log": entries})
@@ -210,66 +207,8 @@ def history(service: Service, name: Name = "", as_json: Json = False) -> None:
         out.print(rollout_view.entry_line(spec, entry), soft_wrap=True, markup=False)
 
 
-@app.command()
-@command
-def pause(service: Service, name: Name = "", as_json: Json = False) -> None:
-    """Decides nothing until it is resumed; traffic stays as it is."""
-    _intend(service, name, lambda intents: intents.model_copy(update={"paused": True}), as_json)
-
-
-@app.command()
-@command
-def resume(service: Service, name: Name = "", as_json: Json = False) -> None:
-    """Goes on after a pause, with everything that was seen meanwhile."""
-    _intend(service, name, lambda intents: intents.model_copy(update={"paused": False}), as_json)
-
-
-@app.command()
-@command
-def abort(service: Service, name: Name = "", as_json: Json = False) -> None:
-    """Ends a rollout: all traffic goes back to the stable revision."""
-    _intend(service, name, lambda intents: intents.model_copy(update={"abort": True}), as_json)
-
-
-@app.command()
-@command
-def approve(
-    service: Service,
-    step: Annotated[int, typer.Option(help="Index of the approval step; the one it is in when not given.")] = -1,
-    name: Name = "",
-    as_json: Json = False,
-) -> None:
-    """Approves an approval step."""
-    store, state = _newest(service, name)
-    at = state.step if step < 0 else step
-    steps = store.spec(state.name).policy.steps
-    if not 0 <= at < len(steps) or not steps[at].approval:
-        approvals = [str(number) for number, one in enumerate(steps) if one.approval]
-        raise UsageError(
-            f"step {at} of {state.name} is not an {StepKind.APPROVAL} step",
-            hint=f"approval steps: {', '.join(approvals) or 'none'}",
-        )
-    _intend(service, name, lambda found: found.model_copy(update={"approved": tuple({*found.approved, at})}), as_json)
-
-
-@app.command()
-@command
-def retry(service: Service, as_json: Json = False) -> None:
-    """Tries a revision again that was rolled back, undecided or aborted: a new rollout with a new seed."""
-    from serinus.wiring.adapters import deployer
-    from serinus.wiring.services import asked, service_store, wanted
-
-    project, ref = open_project(), ServiceRef.parse(service)
-    memory, wish = service_store(project, ref).memory(), wanted(project, ref)
-    lives = memory.live is not None and memory.live.candidate == wish.revision
-    if lives or is_new(memory, wish) or memory.refusal(wish.revision) is None:
-        raise Conflict(f"{asked(project, ref).rollout} has not ended, so there is nothing to retry")
-    number = deployer(project).retry(ref)
-    name = asked(project, ref).rollout
-    show_json({"rollout": name, "retry": number}) if as_json else out.print(f"wanted again: {name}")
-
-
-def _newest(service: str, name: str) -> tuple[LocalRollouts, RolloutState]:
+def newest(service: str, name: str) -> tuple[LocalRollouts, RolloutState]:
+    """A service's rollout of that name, or its newest, with all of them. Raises `NotFound`."""
     from serinus.wiring.services import rollouts, service_of
 
     project, ref = open_project(), ServiceRef.parse(service)
@@ -279,11 +218,3 @@ def _newest(service: str, name: str) -> tuple[LocalRollouts, RolloutState]:
     if not names and not name:
         raise NotFound(f"{service} has no rollout yet", hint=f"`serinus rollout start {service} --version N`")
     return store, store.state(name or names[-1])
-
-
-def _intend(service: str, name: str, change: Callable[[Intents], Intents], as_json: bool) -> None:
-    store, state = _newest(service, name)
-    if state.phase.ended:
-        raise Conflict(f"{state.name} has ended ({state.phase})", hint="`serinus rollout retry` tries it again")
-    found: dict[str, Any] = {"rollout": state.name, **store.intend(state.name, change).model_dump(mode="json")}
-    show_json(found) if as_json else out.print(f"{state.name}: asked; the controller's next tick takes it up")

@@ -23,10 +23,11 @@ from serinus.core.rollout.memory import (
     is_new,
     refused,
     rollout_name,
+    undone,
 )
 from serinus.core.rollout.ports import Change, InForce, Stored
 from serinus.core.rollout.route import Route
-from serinus.core.rollout.spec import Intents, Revision, RolloutSpec
+from serinus.core.rollout.spec import Intents, Revision, RolloutSpec, Said
 from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
 from serinus.rollout.engine import Engine, Now, Ports
@@ -92,7 +93,8 @@ class ServiceController:
             return self._bring_up(tick)
         self._ensure(tick, stable)
         self._found(tick)
-        name = _live(tick) or self._begin(tick, stable)
+        self._undo(tick)
+        name = _live(tick) or self._begin(tick)
         if name is None:
             return _view(tick, self._rested(tick, absent))
         self._supersede(tick, name)
@@ -106,7 +108,8 @@ class ServiceController:
         """Whether nothing is left to decide: no rollout lives, and what is wanted serves or was tried."""
         tick = self.engine.begin()
         memory, live = tick.memory, _live(tick) is not None or tick.memory.live is not None
-        return memory.stable is not None and not live and not is_new(memory, tick.snapshot.wanted)
+        waits = live or is_new(memory, tick.snapshot.wanted) or _to_undo(tick)[0] is not None
+        return memory.stable is not None and not waits
 
     def reached(self) -> list[Revision]:
         """The revisions that the route in force leads to, and the stable one."""
@@ -146,13 +149,35 @@ class ServiceController:
         elif live is not None and tick.snapshot.rollout(live.rollout) is None:
             tick.remember(_deleted(tick.memory, self.engine.now()))
 
-    def _begin(self, tick: Tick, stable: Revision) -> str | None:
+    def _undo(self, tick: Tick) -> None:
+        """Takes the last promotion back where a person asks for it, once the revision before is ready.
+
+        What lives meanwhile is aborted first.
+        """
+        last, before = _to_undo(tick)
+        if last is None or before is None:
+            return
+        why, name = last.intents.who("undo"), _live(tick)
+        live = tick.snapshot.rollout(name) if name is not None else None
+        if live is not None:
+            if not live.intents.abort and not live.state.phase.ended:
+                told = {**live.intents.said, "abort": Said(reason=f"{last.spec.name} is undone{why}")}
+                asked = live.intents.model_copy(update={"abort": True, "said": told})
+                tick.save(Change(intents=(live.spec.name, asked)))
+            return
+        self._ensure(tick, before)
+        if self._ports.arms.condition(before).readiness is Readiness.READY:
+            number = last.state.route.number + 1 if last.state.route is not None else 0
+            route = alone(before, last.spec.name, number)
+            tick.remember(undone(tick.memory, tick.snapshot.wanted, why, route, self.engine.now()))
+
+    def _begin(self, tick: Tick) -> str | None:
         """Ends the hold-back of the rollout before, then makes the new one; None until that is done, or without a wish.
 
         It is later than every other one, also where the clock was set back.
         """
-        wanted = tick.snapshot.wanted
-        if not is_new(tick.memory, wanted):
+        wanted, stable = tick.snapshot.wanted, tick.memory.stable
+        if stable is None or not is_new(tick.memory, wanted):
             return None
         name = rollout_name(tick.memory, wanted)
         tick.remember(tick.memory.changed(rest=alone(stable, name)))
@@ -165,7 +190,13 @@ class ServiceController:
     def _made(self, tick: Tick, name: str, stable: Revision) -> RolloutSpec:
         spec = self._make(name, tick.snapshot.wanted, stable)
         latest = max((one.spec.created_at for one in tick.snapshot.rollouts), default=-math.inf)
-        return spec.model_copy(update={"created_at": max(spec.created_at, math.nextafter(latest, math.inf))})
+        lately = [one.name for one in tick.memory.previous[: spec.policy.rollback_window]]
+        return spec.model_copy(
+            update={
+                "created_at": max(spec.created_at, math.nextafter(latest, math.inf)),
+                "at_once": spec.candidate.name in lately,
+            }
+        )
 
     def _rests(self, tick: Tick) -> bool:
         """Whether the route between rollouts is in force; then no arm runs that it does not lead to."""
@@ -193,12 +224,15 @@ class ServiceController:
         return state
 
     def _rested(self, tick: Tick, absent: str) -> RolloutState | None:
-        """While no rollout lives: the hold-back of the last promoted one is kept up and looked at."""
+        """While no rollout lives: the hold-back of the last promoted one is kept up and looked at, until it is over."""
+        last = _last_promoted(tick)
+        if last is not None and _held_back_enough(last, self.engine.now()) and tick.memory.rest == last.state.route:
+            route = alone(last.spec.candidate, last.spec.name, last.state.route.number + 1 if last.state.route else 0)
+            tick.remember(tick.memory.changed(rest=route))
         self._rests(tick)
-        last, rest = _last_promoted(tick), tick.memory.rest
-        if last is None or rest is None or rest.rollout != last.spec.name:
+        if last is None or tick.memory.rest != last.state.route:
             return last.state if last is not None else None
-        if last.spec.policy.hold_back:
+        if tick.memory.rest is not None and tick.memory.rest.weight < 100:
             self._ensure(tick, last.spec.stable)
         return self._stepped(tick, last.spec.name, absent)
 
@@ -242,6 +276,12 @@ def alone(stable: Revision, rollout: str, number: int = 0) -> Route:
     return Route(service=stable.service, rollout=rollout, number=number, stable=stable.name, seed=0, hold_back=0)
 
 
+def _held_back_enough(promoted: Stored, now: float) -> bool:
+    """Whether the hold-back of a promotion has lasted as long as its policy says."""
+    most, since = promoted.spec.policy.hold_back_for, promoted.state.in_force_at
+    return most is not None and since is not None and now - since >= most.total_seconds()
+
+
 def _live(tick: Tick) -> str | None:
     """The rollout that has not ended, or whose end was written and not yet acted on."""
     states = (one.state for one in tick.snapshot.rollouts)
@@ -251,6 +291,14 @@ def _live(tick: Tick) -> str | None:
 def _last_promoted(tick: Tick) -> Stored | None:
     decided = tick.memory.decided
     return tick.snapshot.rollout(decided.rollout) if decided is not None else None
+
+
+def _to_undo(tick: Tick) -> tuple[Stored | None, Revision | None]:
+    """The last promotion and the revision before it, where a person wants that back."""
+    last, decided = _last_promoted(tick), tick.memory.decided
+    if last is None or decided is None or decided.undone or not last.intents.undo:
+        return None, None
+    return last, decided.before
 
 
 def _deleted(memory: ServiceMemory, now: float) -> ServiceMemory:

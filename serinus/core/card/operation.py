@@ -64,11 +64,17 @@ class Step(CardPart):
 
 
 class Rollout(CardPart):
-    """How a new revision takes traffic. `alpha` is the chance of a false rollback over the whole rollout."""
+    """How a new revision takes traffic. `alpha` is the chance of a false rollback over the whole rollout.
+
+    `hold_back` per cent stay with the old revision after a promotion, for `hold_back_for` or until the next rollout.
+    One of the last `rollback_window` revisions that served gets all traffic at once when it is wanted again.
+    """
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     hold_back: Annotated[int, Field(ge=0, le=5)] = 1
+    hold_back_for: Duration | None = None
+    rollback_window: Annotated[int, Field(ge=0, le=20)] = 0
     max_duration: Duration
     on_inconclusive: Literal["hold", "promote", "rollback"] = "hold"
     on_no_data: Literal["hold", "promote", "rollback"] = "hold"

@@ -108,5 +108,5 @@ def delayed(state: RolloutState, act: Act, why: str) -> RolloutState:
 def _idle(spec: RolloutSpec, state: RolloutState) -> Revision | None:
     """The arm that an end leaves without traffic; None where there is none."""
     if state.phase is Phase.PROMOTED:
-        return spec.stable if spec.policy.hold_back == 0 else None
+        return spec.stable if state.route is not None and state.route.weight == 100 else None
     return spec.candidate if state.phase.ended and state.started_at is not None else None

@@ -19,19 +19,23 @@ from serinus.core.words import Phase, Stage, Verdict
 
 @dataclass(frozen=True)
 class Ending:
-    """An end and why; `by` is the KPI that crossed first, in stage `within`, when one decided it."""
+    """An end and why; `by` is the KPI that crossed first, in stage `within`, when one decided it.
+
+    `full`: of a promotion, without a hold-back.
+    """
 
     phase: Phase
     verdict: Verdict
     reason: str
     by: str = ""
     within: Stage | None = None
+    full: bool = False
 
 
 def ended(spec: RolloutSpec, state: RolloutState, ending: Ending, *, at: float, now: float) -> RolloutState:
     """The state with that end; `at` is the time of the look or of the tick that decided it (epoch s)."""
     here = stage_at(spec, state.step) if state.step >= 0 else None
-    state = routed(left(state, now), _last_route(spec, state, ending.phase)).changed(
+    state = routed(left(state, now), _last_route(spec, state, ending)).changed(
         phase=ending.phase,
         ended_at=now,
         decided_by=ending.by,
@@ -56,12 +60,13 @@ def routed(state: RolloutState, route: Route | None) -> RolloutState:
     return state.changed(route=route, in_force_at=None, unsupported="")
 
 
-def _last_route(spec: RolloutSpec, state: RolloutState, phase: Phase) -> Route | None:
-    if state.route is None:
+def _last_route(spec: RolloutSpec, state: RolloutState, ending: Ending) -> Route | None:
+    promoted = ending.phase is Phase.PROMOTED
+    if state.route is None and not promoted:
         return None
-    route = route_at(spec, len(spec.policy.steps) - 1, state.route.number + 1)
-    if phase is Phase.PROMOTED:
-        return route.model_copy(update={"weight": 100 - spec.policy.hold_back})
+    route = route_at(spec, len(spec.policy.steps) - 1, state.route.number + 1 if state.route else 1)
+    if promoted:
+        return route.model_copy(update={"weight": 100 - (0 if ending.full else spec.policy.hold_back)})
     return route.model_copy(update={"weight": 0, "canary": ""})
 
 
@@ -76,6 +81,19 @@ def promoted(spec: RolloutSpec, state: RolloutState) -> Ending:
     by = first_shown(spec, state, Stage.WEIGHTS)
     reason = "every goal is shown not to be inferior, and nothing is harmed"
     return Ending(Phase.PROMOTED, Verdict.PROMOTE, reason, by=by, within=Stage.WEIGHTS)
+
+
+def at_once(spec: RolloutSpec, state: RolloutState, evidence: Evidence) -> Ending | None:
+    """Of a rollout that gets all traffic once its candidate is ready, because a person says so or it served lately."""
+    if evidence.candidate.readiness is not Readiness.READY:
+        return None
+    if state.intents.promote_full:
+        reason = f"promoted in full on request{state.intents.who('promote_full')}; not judged"
+    elif spec.at_once and not state.intents.paused:
+        reason = f"{spec.candidate.name} served lately, so it gets all traffic at once; not judged"
+    else:
+        return None
+    return Ending(Phase.PROMOTED, Verdict.PROMOTE, reason, full=True)
 
 
 def refused(spec: RolloutSpec, candidate: ArmCondition, since: float, now: float) -> Ending | None:

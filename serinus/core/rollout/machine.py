@@ -10,6 +10,7 @@ from __future__ import annotations
 from serinus.core.rollout.actions import Action, asked, due
 from serinus.core.rollout.endings import (
     Ending,
+    at_once,
     ended,
     expired,
     failed,
@@ -72,7 +73,7 @@ def _heard(spec: RolloutSpec, state: RolloutState, intents: Intents, now: float)
         state = told(state, now, "intent", verdict, text)
     ending: Ending | None = None
     if intents.abort:
-        ending = Ending(Phase.ABORTED, Verdict.HOLD, "aborted on request")
+        ending = Ending(Phase.ABORTED, Verdict.HOLD, f"aborted on request{intents.who('abort')}")
     elif intents.superseded_by and spec.policy.on_supersede == "replace":
         ending = Ending(Phase.SUPERSEDED, Verdict.HOLD, f"replaced by {intents.superseded_by}")
     return ended(spec, state, ending, at=now, now=now) if ending else state
@@ -81,12 +82,15 @@ def _heard(spec: RolloutSpec, state: RolloutState, intents: Intents, now: float)
 def _heard_anew(spec: RolloutSpec, before: Intents, after: Intents) -> list[tuple[Verdict, str]]:
     notes: list[tuple[Verdict, str]] = []
     if after.paused != before.paused:
-        notes.append((Verdict.HOLD, "paused") if after.paused else (Verdict.CONTINUE, "resumed"))
+        verdict, what = (Verdict.HOLD, "paused") if after.paused else (Verdict.CONTINUE, "resumed")
+        notes.append((verdict, what + after.who("paused")))
     given, withdrawn = {*after.approved} - {*before.approved}, {*before.approved} - {*after.approved}
-    notes += [(Verdict.CONTINUE, f"step {index} is approved") for index in sorted(given)]
+    notes += [(Verdict.CONTINUE, f"step {index} is approved{after.who(str(index))}") for index in sorted(given)]
     notes += [(Verdict.CONTINUE, f"the approval of step {index} is withdrawn") for index in sorted(withdrawn)]
     if after.abort and not before.abort:
-        notes.append((Verdict.HOLD, "asked to abort"))
+        notes.append((Verdict.HOLD, f"asked to abort{after.who('abort')}"))
+    if after.promote_full and not before.promote_full:
+        notes.append((Verdict.CONTINUE, f"asked to promote in full{after.who('promote_full')}"))
     if after.superseded_by != before.superseded_by:
         newer, policy = after.superseded_by, spec.policy.on_supersede
         notes.append((Verdict.CONTINUE, f"{newer} is newer: {policy}" if newer else "nothing is newer any more"))
@@ -103,6 +107,8 @@ def _begun(state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
 def _deployed(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
     """A candidate that is not ready in time, or says that it cannot be, is refused; no traffic ever moved."""
     state = _candidate(state, evidence)
+    if direct := at_once(spec, state, evidence):
+        return ended(spec, state, direct, at=now, now=now)
     if evidence.candidate.readiness is Readiness.READY:
         return state if state.intents.paused else _entered(spec, state.changed(phase=Phase.STEPPING), 0, now)
     since = now if state.started_at is None else state.started_at
@@ -113,6 +119,8 @@ def _deployed(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: f
 def _stepped(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: float) -> RolloutState:
     state = _fresh(_candidate(state, evidence), evidence, now)
     state = state if evidence.absent else state.changed(unjudged=evidence.unjudged)
+    if direct := at_once(spec, state, evidence):
+        return ended(spec, state, direct, at=now, now=now)
     for reading in in_order(evidence.readings, state.looks):
         state = _frozen(state, evidence.ratio, reading.sequence)
         state = _looked(spec, state, reading, now)

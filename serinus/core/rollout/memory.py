@@ -47,11 +47,15 @@ class Live(_Part):
 
 
 class Decided(_Part):
-    """How the stable revision came to serve: by which rollout and why, and which one it took over from."""
+    """How the stable revision came to serve: by which rollout and why, and which one it took over from.
+
+    `undone`: it is the one from before that rollout again.
+    """
 
     rollout: str
     reason: str
     before: Revision | None = None
+    undone: bool = False
 
 
 class Refused(_Part):
@@ -149,6 +153,22 @@ def refused(
     mine = Refused(revision=revision.name, rollout=rollout, phase=phase, reason=reason, at=at)
     others = tuple(one for one in memory.refused if one.revision != revision.name)
     return memory.changed(refused=(*others, mine)[-KEPT:])
+
+
+def undone(memory: ServiceMemory, wanted: Wanted, why: str, route: Route, at: float) -> ServiceMemory:
+    """With the last promotion taken back, and `route` leading to the revision before alone.
+
+    What is wanted counts as refused until it changes; nothing that others own is written.
+    """
+    decided, gone = memory.decided, memory.stable
+    assert decided is not None and decided.before is not None and gone is not None  # noqa: S101, PT018
+    reason = f"undone{why}"
+    again = Decided(rollout=decided.rollout, reason=reason, before=gone, undone=True)
+    memory = _serves(memory, decided.before, again).changed(rest=route, tried=memory.change)
+    for one in {gone.name: gone, wanted.revision.name: wanted.revision}.values():
+        if one.name != decided.before.name:
+            memory = refused(memory, one, decided.rollout, Phase.ABORTED, reason, at)
+    return memory
 
 
 def recalled(first: Revision, rollouts: Sequence[tuple[RolloutSpec, RolloutState]], wanted: Wanted) -> ServiceMemory:

@@ -33,20 +33,42 @@ class Revision(_Part):
     template: str = ""
 
 
+class Said(_Part):
+    """Who asked for something, and why."""
+
+    by: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return (f" by {self.by}" if self.by else "") + (f": {self.reason}" if self.reason else "")
+
+
 class Intents(_Part):
-    """What a person or a newer revision asks of a running rollout. `approved` holds indexes of approval steps."""
+    """What a person or a newer revision asks of a rollout. `approved` holds indexes of approval steps.
+
+    `promote_full`: all traffic as soon as the candidate is ready, judged by nothing; `undo`, of the last promotion: all
+    of it back to the revision before. `said`: who asked for each of these fields and why, of an approval by its index.
+    """
 
     paused: bool = False
     abort: bool = False
+    promote_full: bool = False
+    undo: bool = False
     approved: tuple[int, ...] = ()
     superseded_by: str = ""
+    said: dict[str, Said] = {}
+
+    def who(self, field: str) -> str:
+        """Who asked for it and why, as the end of a sentence; nothing where nobody said."""
+        return str(self.said.get(field, ""))
 
 
 class RolloutSpec(_Part):
     """One try of one candidate against the stable revision of a service.
 
     `independent_outcomes`: outcomes do not depend on what was shown (a replay of a log), so shadow judges KPIs, too.
-    `ready_within`: how long the candidate may take to become ready, at the start or when it was lost.
+    `ready_within`: how long the candidate may take to become ready, at the start or when it was lost. `at_once`: it
+    served lately, so it gets all traffic once it is ready.
     """
 
     name: str
@@ -58,6 +80,7 @@ class RolloutSpec(_Part):
     policy: Rollout
     kpis: tuple[Kpi, ...]
     independent_outcomes: bool = False
+    at_once: bool = False
     ready_within: timedelta = timedelta(minutes=2)
     created_at: float
 

@@ -17,7 +17,7 @@ from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import ModelVersion
 from serinus.core.rollout.memory import ServiceMemory, began, counted, remembered
 from serinus.core.rollout.ports import Change
-from serinus.core.rollout.spec import RolloutSpec
+from serinus.core.rollout.spec import RolloutSpec, Said
 from serinus.core.rollout.state import Entry, RolloutState
 from serinus.core.words import Phase, Verdict
 from serinus.wiring.adapters import deployer
@@ -169,3 +169,38 @@ def test_a_plan_needs_a_measurement_and_known_kpis(deployed: Path) -> None:
     assert "has not answered anything yet" in run("rollout", "plan", "renewal").stderr
     assert run("rollout", "plan", "renewal", "--effect", "log_loss").exit_code == 2
     assert "no KPI nothing" in run("rollout", "plan", "renewal", "--effect", "nothing=0.1").stderr
+
+
+def test_intents_say_who_asked_and_why(rolling: Callable[..., RolloutSpec]) -> None:
+    spec = rolling(Phase.STEPPING, [{"approval": True}, {"weight": 50}])
+    told = ("--by", "alice", "--reason", "incident 4711")
+    for verb, field in (("pause", "paused"), ("approve", "0"), ("abort", "abort")):
+        assert run("rollout", verb, "renewal", *told).exit_code == 0
+        assert rollouts(open_project(), RENEWAL).intents(spec.name).said[field] == Said(
+            by="alice", reason="incident 4711"
+        )
+    assert run("rollout", "resume", "renewal").exit_code == 0
+    said = rollouts(open_project(), RENEWAL).intents(spec.name).said
+    assert said["paused"].reason == ""
+    assert said["abort"].by == "alice"
+
+
+def test_only_in_full_a_rollout_is_promoted_by_hand(rolling: Callable[..., RolloutSpec]) -> None:
+    spec = rolling(Phase.STEPPING)
+    assert run("rollout", "promote", "renewal").exit_code == 2
+    document = json.loads(run("rollout", "promote", "renewal", "--full", "--by", "bob", "--json").stdout)
+    assert (document["promote_full"], document["said"]["promote_full"]["by"]) == (True, "bob")
+    assert rollouts(open_project(), RENEWAL).intents(spec.name).promote_full
+
+
+def test_the_last_promotion_can_be_undone_and_nothing_else(rolling: Callable[..., RolloutSpec]) -> None:
+    found = run("rollout", "undo", "renewal")
+    assert (found.exit_code, "no promotion" in found.stderr) == (6, True)
+    spec = rolling(Phase.PROMOTED)
+    assert json.loads(run("rollout", "undo", "renewal", "--json").stdout)["undo"] is True
+    assert rollouts(open_project(), RENEWAL).intents(spec.name).undo
+
+
+def test_what_was_refused_cannot_be_undone(rolling: Callable[..., RolloutSpec]) -> None:
+    rolling(Phase.ROLLED_BACK)
+    assert run("rollout", "undo", "renewal").exit_code == 6

@@ -429,3 +429,29 @@ class TestAfterTheEnd:
         last = world.tick(end, now=START + 60) if end else world.tick(now=START + 60, intents=Intents(abort=True))
         again = world.tick(shown(2), now=START + 90 * DAY, intents=Intents(superseded_by="x"), ratio=ratio(0))
         assert again == last
+
+
+class TestAtOnce:
+    def test_a_promotion_in_full_needs_a_ready_candidate_and_nothing_else(self) -> None:
+        world, full = World(spec_of(HALF)), Intents(promote_full=True)
+        world.tick()
+        assert world.tick(now=START + 1, intents=full, candidate=starting(START)).phase is Phase.DEPLOYING
+        state = world.tick(now=START + 2, intents=full)
+        assert (state.phase, state.steps, state.route.number, world.route.weight) == (Phase.PROMOTED, (), 1, 100)
+        assert world.done[-1] == RemoveArm(world.spec.stable)
+
+    def test_it_comes_before_harm_and_a_freeze(self) -> None:
+        world = stepping(spec_of(HALF))
+        world.tick(reading(1), now=START + 60, ratio=ratio(1))
+        state = world.tick(hurt(2), now=START + 61, intents=Intents(promote_full=True))
+        assert (state.phase, state.reason) == (Phase.PROMOTED, "promoted in full on request; not judged")
+
+    def test_an_abort_comes_before_it(self) -> None:
+        world = stepping(spec_of(HALF))
+        assert world.tick(now=START + 1, intents=Intents(promote_full=True, abort=True)).phase is Phase.ABORTED
+
+    def test_one_that_served_lately_goes_at_once_unless_it_is_paused(self) -> None:
+        world = World(spec_of(HALF, at_once=True))
+        world.tick()
+        assert world.tick(now=START + 1, intents=Intents(paused=True)).phase is Phase.DEPLOYING
+        assert world.tick(now=START + 2).phase is Phase.PROMOTED
