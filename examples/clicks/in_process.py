@@ -22,7 +22,7 @@ from serinus.core.card import Problem
 from serinus.core.events import Event, Exposure, Outcome, Stream
 from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.memory import Wanted
-from serinus.core.rollout.ports import Applied, InForce, Pending
+from serinus.core.rollout.ports import Applied, Gone, InForce, Pending
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Revision, RolloutSpec
 from serinus.core.rollout.state import RolloutState
@@ -123,9 +123,10 @@ class Planes:
         ready = Readiness.READY if revision.name in self.running else Readiness.STARTING
         return ArmCondition(readiness=ready, since=BEGINS)
 
-    def remove(self, revision: Revision) -> None:
+    def remove(self, revision: Revision) -> Gone:
         """See `Arms`."""
         self.running.pop(revision.name, None)
+        return Gone()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from serinus.core.errors import Conflict, NotFound, SerinusError
-from serinus.core.rollout.actions import Action, EnsureArm, Remember, SetRoute, blocked, delayed, done
+from serinus.core.rollout.actions import Action, Remember, RemoveArm, SetRoute, blocked, delayed, done
 from serinus.core.rollout.evidence import Evidence, SampleRatio
 from serinus.core.rollout.machine import step
 from serinus.core.rollout.memory import remembered
@@ -23,6 +23,7 @@ from serinus.core.rollout.ports import (
     Change,
     EvidenceSource,
     InForce,
+    Pending,
     RolloutEvidence,
     ServiceStore,
     Splitter,
@@ -150,10 +151,12 @@ class Engine:
         with tick.fenced():
             if isinstance(action, SetRoute):
                 return self._routed(state, action)
-            if isinstance(action, EnsureArm):
-                self._ports.arms.ensure(action.revision)
+            if isinstance(action, RemoveArm):
+                found = self._ports.arms.remove(action.revision)
+                if isinstance(found, Pending):
+                    return delayed(state, action.act, found.why)
             else:
-                self._ports.arms.remove(action.revision)
+                self._ports.arms.ensure(action.revision)
         return done(state, action.act, self._now())
 
     def _routed(self, state: RolloutState, action: SetRoute) -> RolloutState:

@@ -21,12 +21,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serinus.core.errors import NotFound
 from serinus.core.rollout.evidence import ArmCondition, Readiness
+from serinus.core.rollout.ports import Gone, Pending, Removed
 from serinus.core.rollout.spec import Revision
 from serinus.files import DISK
 
 # The command that serves a revision on a port.
 Launch = Callable[[Revision, int], Sequence[str]]
-STOP_SECONDS = 30.0
+STOP_SECONDS, MOMENT_SECONDS = 30.0, 0.5
 MOST_STARTS = 3
 # An arm that has answered for so long is sound: what ends it later is another fault than the one before.
 STEADY_SECONDS = 60.0
@@ -34,7 +35,10 @@ _TAIL = 1_500
 
 
 class _Record(BaseModel):
-    """`pid` 0: `command` was about to be started, or, without one, the arm was stopped and its port is kept."""
+    """`pid` 0: `command` was about to be started, or, without one, the arm was stopped and its port is kept.
+
+    `ending`: since when (epoch s) its process was told to end, to be removed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +48,7 @@ class _Record(BaseModel):
     made_of: str = ""
     pid: int = 0
     created: float = 0.0
+    ending: float | None = None
 
 
 class LocalArms:
@@ -74,6 +79,9 @@ class LocalArms:
         if not self._as_wanted(revision, record):
             self.stop(revision.name)
             self._start(revision, record.port, 1)
+        elif record.ending is not None:
+            if self._process(record) is None:
+                self._start(revision, record.port, 1)
         elif self._process(record) is None and record.starts < MOST_STARTS:
             self._start(revision, record.port, record.starts + 1)
 
@@ -100,6 +108,8 @@ class LocalArms:
             if record.starts >= MOST_STARTS:
                 return Readiness.FAILED, self._last_words(revision)
             return Readiness.STARTING, "ended" if record.starts else "not started"
+        if record.ending is not None:
+            return Readiness.STARTING, "ends first, and is started again then"
         if not self._as_wanted(revision, record):
             return Readiness.STARTING, "was started with other settings"
         # In this order: somebody else's predictor on the port would answer as well, with another model.
@@ -124,10 +134,33 @@ class LocalArms:
         records = {path.stem: self._record(path.stem) for path in sorted(self._folder.glob("*.json"))}
         return [name for name, record in records.items() if record is not None and self._process(record)]
 
-    def remove(self, revision: Revision) -> None:
-        """See `Arms`."""
-        self.stop(revision.name)
-        DISK.remove(self._folder / f"{revision.name}.json")
+    def remove(self, revision: Revision) -> Removed:
+        """See `Arms`. It is told once to end, and killed when it has not after `STOP_SECONDS`."""
+        name, record = revision.name, self._record(revision.name)
+        process = self._process(record) if record is not None else None
+        if record is not None and process is not None and not self._ended(name, record, process):
+            return Pending("it answers what it took")
+        child = self._children.pop(name, None)
+        if child is not None:
+            child.wait(STOP_SECONDS)
+        self._last.pop(name, None)
+        DISK.remove(self._folder / f"{name}.json")
+        return Gone()
+
+    def _ended(self, name: str, record: _Record, process: psutil.Process) -> bool:
+        """Whether it has ended; most do in a moment."""
+        try:
+            if record.ending is None:
+                self._remember(name, record.model_copy(update={"ending": self._now()}))
+                process.terminate()
+            elif self._now() - record.ending > STOP_SECONDS:
+                process.kill()
+            process.wait(MOMENT_SECONDS)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.TimeoutExpired:
+            return False
+        return True
 
     def stop(self, name: str) -> None:
         """Ends the process of a revision by its name; its requests in flight are answered first.

@@ -25,7 +25,7 @@ from serinus.core.rollout.memory import (
     rollout_name,
     undone,
 )
-from serinus.core.rollout.ports import Change, InForce, Stored
+from serinus.core.rollout.ports import Change, InForce, Pending, Stored
 from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import Intents, Revision, RolloutSpec, Said
 from serinus.core.rollout.state import RolloutState
@@ -199,7 +199,7 @@ class ServiceController:
         )
 
     def _rests(self, tick: Tick) -> bool:
-        """Whether the route between rollouts is in force; then no arm runs that it does not lead to."""
+        """Whether the route between rollouts is in force; then every arm ends that it does not lead to."""
         rest = tick.memory.rest
         if rest is None:
             return True
@@ -208,13 +208,16 @@ class ServiceController:
                 if not isinstance(self._ports.splitter.apply(rest), InForce):
                     return False
             tick.remember(tick.memory.changed(route=rest))
-        for one in tick.memory.spare:
-            if one.name not in (rest.stable, rest.canary):
-                with tick.fenced():
-                    self._ports.arms.remove(one)
-        kept = tuple(one for one in tick.memory.spare if one.name in (rest.stable, rest.canary))
+        kept = tuple(
+            one for one in tick.memory.spare if one.name in (rest.stable, rest.canary) or self._ends(tick, one)
+        )
         tick.remember(tick.memory.changed(spare=kept))
         return True
+
+    def _ends(self, tick: Tick, revision: Revision) -> bool:
+        """Whether an arm still answers what it took; it was told to end."""
+        with tick.fenced():
+            return isinstance(self._ports.arms.remove(revision), Pending)
 
     def _stepped(self, tick: Tick, name: str, absent: str) -> RolloutState:
         """A rollout taken further; the memory knows its route once that is in force."""

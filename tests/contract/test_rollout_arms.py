@@ -18,10 +18,10 @@ import pytest
 
 from serinus.core.errors import NotFound
 from serinus.core.rollout.evidence import Readiness
-from serinus.core.rollout.ports import Arms
+from serinus.core.rollout.ports import Arms, Gone, Pending
 from serinus.core.rollout.spec import Revision
 from serinus.rollout import local_arms
-from serinus.rollout.local_arms import MOST_STARTS, STEADY_SECONDS, LocalArms
+from serinus.rollout.local_arms import MOST_STARTS, STEADY_SECONDS, STOP_SECONDS, LocalArms
 from tests.unit.rollout.fakes import ONE, TWO, World
 from tests.unit.rollout.fakes import Arms as FakeArms
 
@@ -90,6 +90,10 @@ def ready(arms: Arms, revision: Revision) -> None:
     wait(lambda: arms.condition(revision).readiness is Readiness.READY)
 
 
+def removed(arms: Arms, revision: Revision) -> None:
+    wait(lambda: isinstance(arms.remove(revision), Gone))
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path / "arms")
@@ -118,13 +122,13 @@ class TestAny:
         arms.ensure(TWO)
         ready(arms, TWO)
         for _ in range(2):
-            arms.remove(TWO)
+            removed(arms, TWO)
             assert arms.condition(TWO).readiness is Readiness.STARTING
         arms.ensure(TWO)
         ready(arms, TWO)
 
     def test_removing_what_never_was_is_harmless(self, arms: Arms) -> None:
-        arms.remove(TWO)
+        removed(arms, TWO)
         assert arms.condition(TWO).readiness is Readiness.STARTING
 
 
@@ -144,7 +148,7 @@ class TestOneProcess:
         assert len(machine.processes(ONE)) == 1
         assert other.running() == [ONE.name]
         assert other.endpoint(ONE.name) == machine.arms().endpoint(ONE.name)
-        other.remove(ONE)
+        removed(other, ONE)
         assert machine.processes(ONE) == []
         assert other.running() == []
 
@@ -170,7 +174,7 @@ class TestOneProcess:
         other.ensure(ONE)
         ready(other, ONE)
         assert [one.pid for one in machine.processes(ONE)] == [started[0].pid]
-        other.remove(ONE)
+        removed(other, ONE)
         assert started[0].wait(SECONDS) is not None
         assert machine.processes(ONE) == []
 
@@ -181,7 +185,7 @@ class TestOneProcess:
         for one in (ONE, TWO):
             ready(arms, one)
         assert arms.endpoint(ONE.name) != arms.endpoint(TWO.name)
-        arms.remove(ONE)
+        removed(arms, ONE)
         assert arms.running() == [TWO.name]
         with pytest.raises(NotFound):
             arms.endpoint(ONE.name)
@@ -271,7 +275,7 @@ class TestDeath:
         machine.now = 1_050.0
         wait(lambda: "loads its model" in arms.condition(LOADS).reason)
         assert arms.condition(LOADS).since == 1_000.0
-        arms.remove(LOADS)
+        removed(arms, LOADS)
         machine.now = 1_100.0
         arms.ensure(ONE)
         assert arms.condition(ONE).since == 1_100.0
@@ -291,18 +295,36 @@ class TestEnd:
         thread = threading.Thread(target=ask)
         thread.start()
         wait(lambda: "took it" in machine.log(ONE))
-        arms.remove(ONE)
+        removed(arms, ONE)
         thread.join()
         assert [json.loads(one) for one in answers] == [{"ready": True}]
         assert machine.processes(ONE) == []
 
-    def test_one_that_does_not_listen_is_killed(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(local_arms, "STOP_SECONDS", 0.2)
+    def test_one_that_does_not_listen_is_killed_in_the_end(self, machine: Machine) -> None:
+        """Nobody waits for it meanwhile, and another process goes on where the first one was."""
         arms, deaf = machine.arms(), MODES["deaf"]
         arms.ensure(deaf)
         ready(arms, deaf)
-        arms.remove(deaf)
+        assert arms.remove(deaf) == Pending("it answers what it took")
+        machine.now += STOP_SECONDS
+        assert machine.arms().remove(deaf) == Pending("it answers what it took")
+        assert len(machine.processes(deaf)) == 1
+        machine.now += 1.0
+        removed(arms, deaf)
         assert machine.processes(deaf) == []
+
+    def test_one_that_is_wanted_again_while_it_ends_is_started_again_then(self, machine: Machine) -> None:
+        arms, deaf = machine.arms(), MODES["deaf"]
+        arms.ensure(deaf)
+        ready(arms, deaf)
+        (before,) = machine.processes(deaf)
+        arms.remove(deaf)
+        arms.ensure(deaf)
+        assert arms.condition(deaf).readiness is Readiness.STARTING
+        machine.kill(deaf)
+        arms.ensure(deaf)
+        ready(arms, deaf)
+        assert [one.pid == before.pid for one in machine.processes(deaf)] == [False]
 
     def test_one_that_was_stopped_comes_back_on_its_port(self, machine: Machine) -> None:
         """So the route that callers have holds when the controller is back; it has all its starts again."""
@@ -350,7 +372,7 @@ class TestForeign:
         other.ensure(ONE)
         ready(other, ONE)
         assert len(machine.processes(ONE)) == 1
-        other.remove(ONE)
+        removed(other, ONE)
         assert foreign.poll() is None
         os.kill(foreign.pid, signal.SIGCONT)  # it is still ours to signal
 

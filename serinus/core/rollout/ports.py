@@ -20,6 +20,21 @@ from serinus.core.stats.moments import Cell
 from serinus.core.stats.reading import Look
 
 
+@dataclass(frozen=True)
+class Pending:
+    """What was asked for is not so yet, and why. Of a route: some requests may follow it already."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """An arm has no server any more."""
+
+
+Removed = Gone | Pending
+
+
 class Arms(Protocol):
     """Runs revisions; one that is lost is brought back by the next `ensure`."""
 
@@ -29,8 +44,11 @@ class Arms(Protocol):
     def condition(self, revision: Revision) -> ArmCondition:
         """How a revision is that was ensured."""
 
-    def remove(self, revision: Revision) -> None:
-        """Stops the servers of a revision once they have answered what they took; harmless when there are none."""
+    def remove(self, revision: Revision) -> Removed:
+        """Has the servers of a revision end once they have answered what they took, and says at once how that is.
+
+        Harmless when there are none; asked again, it answers anew.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,13 +56,6 @@ class InForce:
     """A route is followed by every new request, seen so at `at` (epoch s)."""
 
     at: float
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A route is not in force yet, and why; some requests may follow it already."""
-
-    why: str
 
 
 @dataclass(frozen=True)

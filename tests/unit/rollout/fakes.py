@@ -21,8 +21,10 @@ from serinus.core.rollout.ports import (
     Applied,
     Change,
     FirstSeen,
+    Gone,
     InForce,
     Pending,
+    Removed,
     RolloutEvidence,
     Snapshot,
     Stored,
@@ -75,13 +77,15 @@ class Killed(BaseException):
 
 @dataclass
 class World:
-    """Everything outside of an engine. `effect` is the candidate's true one; `broken` revisions never become ready.
+    """Everything outside of an engine. `effect` is the candidate's true one; `broken` revisions never become ready,
+    and `busy` ones do not end.
 
     `calls` counts the calls of ports; at number `kill_at` the process ends, before the call or after it.
     """
 
     effect: float = 0.0
     broken: frozenset[str] = frozenset()
+    busy: frozenset[str] = frozenset()
     kill_at: int = -1
     kill_after: bool = False
     now: float = START
@@ -203,14 +207,18 @@ class Arms:
         readiness = Readiness.READY if ready else Readiness.STARTING
         return ArmCondition(readiness=readiness, since=START)
 
-    def remove(self, revision: Revision) -> None:
-        def stop() -> None:
+    def remove(self, revision: Revision) -> Removed:
+        def stop() -> Removed:
             route = self.world.routes[-1]
             reached = [route.stable] * (route.weight < 100) + [route.canary] * (route.weight > 0 or route.share > 0)
             assert revision.name not in reached, "traffic to an arm that is stopped"
+            if revision.name in self.world.busy:
+                return Pending("it answers what it took")
             self.world.arms.pop(revision.name, None)
+            return Gone()
 
-        self.world.called(stop)
+        found: Removed = self.world.called(stop)
+        return found
 
 
 @dataclass

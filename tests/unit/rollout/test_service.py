@@ -10,6 +10,7 @@ from fakes import ONE, SECOND, THIRD, THREE, TWO, Killed, World, revision
 from serinus.core.errors import Conflict
 from serinus.core.rollout.memory import Wanted
 from serinus.core.rollout.ports import Change
+from serinus.core.rollout.state import Act
 from serinus.core.words import Phase
 from serinus.rollout.registry_sync import ROLLOUT_TAG
 from serinus.rollout.service import ServiceView, Standing
@@ -239,3 +240,18 @@ def test_killed_at_any_call_the_next_process_comes_to_the_same_end(effect: float
 def _folded(routes: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Without repeats in a row."""
     return [one for place, one in enumerate(routes) if place == 0 or routes[place - 1] != one]
+
+
+def test_an_arm_that_is_slow_to_end_holds_up_nothing() -> None:
+    """It is told again in each tick, and forgotten once it is gone."""
+    world = serving(policy={"hold_back": 0}, busy=frozenset({ONE.name}))
+    view = world.controller().tick()
+    for _ in range(12):
+        world.visit()
+        view = world.controller().tick()
+    assert (view.standing, view.stable) == (Standing.SERVING, TWO)
+    assert world.state(SECOND).pending == {Act.REMOVE: "it answers what it took"}
+    assert ONE.name in world.arms
+    world.busy = frozenset()
+    world.controller().tick()
+    assert (world.state(SECOND).pending, set(world.arms)) == ({}, {TWO.name})
