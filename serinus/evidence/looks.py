@@ -89,8 +89,9 @@ def _of_stage(
     found = []
     for number, (end, increment) in enumerate(zip(ends.tolist(), increments, strict=True), 1):
         step = int(part.step[end - 1])
-        units = len(np.unique(unit[:end][part.step[:end] == step]))
-        look = Look(0, kpi.name, number, stage, step, float(at[:end].max()), units, increment)
+        here = part.step[:end] == step
+        units, began = len(np.unique(unit[:end][here])), float(at[:end][here].min())
+        look = Look(0, kpi.name, number, stage, step, float(at[:end].max()), units, increment, began)
         found.append(Placed(float(closed[end - 1]), position, look))
     return found
 

@@ -79,11 +79,11 @@ def _tallied(state: RolloutState, reading: Reading) -> RolloutState:
     record = state.steps[reading.step]
     before = state.readings.get(reading.stage, {}).get(reading.kpi)
     requests = sum(reading.requests.values()) - (sum(before.requests.values()) if before else 0)
-    known = record.closed.get(reading.kpi)
+    known, began = record.closed.get(reading.kpi), reading.at if reading.step_from is None else reading.step_from
     closed = Closed(
         units=reading.step_units,
         requests=requests + (known.requests if known else 0),
-        first_at=min(reading.at, known.first_at) if known else reading.at,
+        first_at=min(began, known.first_at) if known else began,
         last_at=max(reading.at, known.last_at) if known else reading.at,
     )
     changed = record.model_copy(update={"closed": {**record.closed, reading.kpi: closed}})

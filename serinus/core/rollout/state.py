@@ -77,7 +77,8 @@ class Entry(_Part):
 
 
 class Closed(_Part):
-    """What one KPI has closed in a step, both arms: distinct units, judged requests, and between which exposures."""
+    """What one KPI has closed in a step, both arms: distinct units, judged requests, and between which exposures: from
+    the first that was judged to the last that a look has counted (epoch s)."""
 
     units: int
     requests: int
@@ -119,7 +120,7 @@ class StepRecord(_Part):
 
     @property
     def first_at(self) -> float:
-        """The first look's exposure in this step (epoch s), from which minimum durations run; infinite before it."""
+        """The first judged exposure of this step (epoch s): minimum durations run from it. Infinite before a look."""
         return min((one.first_at for one in self.closed.values()), default=float("inf"))
 
 

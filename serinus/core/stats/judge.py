@@ -207,6 +207,7 @@ def _reading(test: KpiTest, look: Look, judged: _Judged) -> Reading:
         step=look.step,
         at=look.at,
         step_units=look.step_units,
+        step_from=look.step_from,
         units=judged.units,
         requests=judged.requests,
         estimate=_relative(judged.ratio),

@@ -36,7 +36,8 @@ class Look:
     """One grid point of one KPI: what was closed since its look before.
 
     `sequence` counts all looks of a rollout from 1. `at` (epoch s): when the last counted exposure was written; `step`
-    is that exposure's step, `step_units` how many distinct units this KPI has closed so far in that step, both arms.
+    is that exposure's step, `step_units` how many distinct units this KPI has closed so far in that step, both arms,
+    and `step_from` when the first of its judged requests was answered; not known where a test makes a look by hand.
     `increment` holds one or the other kind.
     """
 
@@ -48,6 +49,7 @@ class Look:
     at: float
     step_units: int
     increment: Moments | tuple[Counts, ...]
+    step_from: float | None = None
 
 
 class Reading(BaseModel):
@@ -70,6 +72,7 @@ class Reading(BaseModel):
     step: int
     at: float
     step_units: int
+    step_from: float | None = None
     units: dict[Arm, int]
     requests: dict[Arm, int]
     estimate: float | None = None

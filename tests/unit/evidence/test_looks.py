@@ -147,6 +147,14 @@ class TestGrid:
                 mine = of_kpi(looks, name, stage)
                 assert [one.number for one in mine] == list(range(1, len(mine) + 1))
 
+    def test_a_look_says_when_its_step_was_judged_first(self) -> None:
+        rows = visits(5, 300)
+        for kpi in KPIS:
+            for stage in Stage:
+                judged = judged_frame(rows, kpi, stage)
+                for look in of_kpi(read(rows).looks, kpi.name, stage):
+                    assert look.step_from == judged[judged["step"] == look.step]["at"].min()
+
     def test_below_the_first_grid_point_there_is_no_look(self) -> None:
         rows = [row(f"r{i}", f"u{i % 9}", arm_of(f"u{i % 9}", 25), BEGIN + HOURS + 9 + i) for i in range(99)]
         found = read(rows)

@@ -149,6 +149,14 @@ class TestAdvance:
         assert state.log[-1].reason == "waits for time in this step"
         assert world.tick(reading(3, at=START + 60 + DAY), now=START + 9 * DAY).phase is Phase.PROMOTED
 
+    def test_time_runs_from_the_first_judged_request_not_from_the_first_look(self) -> None:
+        """A KPI that looks seldom does not add its pace to the duration."""
+        world = stepping(spec_of({"weight": 50, "min_duration": timedelta(days=1)}))
+        began = {"step_from": START + 10}
+        state = world.tick(shown(1, at=START + 10 + DAY - 1, **began), now=START + 2 * DAY)
+        assert (state.phase, state.steps[0].first_at) == (Phase.STEPPING, START + 10)
+        assert world.tick(reading(2, at=START + 10 + DAY, **began), now=START + 2 * DAY).phase is Phase.PROMOTED
+
     def test_a_step_is_left_by_a_look_of_its_own(self) -> None:
         """Shown at 5 %: each later weight is still looked at before the next one."""
         world = stepping(spec_of({"weight": 5}, {"weight": 25}, HALF))
