@@ -14,7 +14,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from serinus.client.bucket import ARM_HEADER, bucket_header
+from serinus.client.bucket import ARM_HEADER, ROUTE_HEADER, bucket_header
 from serinus.client.written import written_id
 
 _RETRIED = (429, 502, 503, 504)
@@ -65,12 +65,13 @@ class Client:
         request_id: str = "",
         as_of: str = "",
         arm: str = "",
+        route: str = "",
     ) -> dict[str, Any]:
         """The ranked items (or the probability) for an entity. `unit` is who is assigned; the entity when not given.
 
         Ids are text or whole numbers, in their written form (`serinus.client.written`). `arm` forces an arm, for tests:
-        such requests are answered and never judged. Raises `Refused`, `Unreachable`, and `ValueError` for what is no
-        id or no JSON.
+        such requests are answered and never judged. `route`: the stamp of the route that led here. Raises `Refused`,
+        `Unreachable`, and `ValueError` for what is no id or no JSON.
         """
         entity, unit = written_id(entity), "" if unit == "" else written_id(unit)
         instance: dict[str, Any] = {"entity": entity, "request_id": request_id or uuid.uuid4().hex}
@@ -78,7 +79,7 @@ class Client:
         instance |= {"context": dict(context)} if context else {}
         instance |= {key: value for key, value in (("unit", unit), ("as_of", as_of)) if value}
         headers = bucket_header(self._salt, unit or entity) if self._salt else {}
-        headers |= {ARM_HEADER: arm} if arm else {}
+        headers |= {name: value for name, value in ((ARM_HEADER, arm), (ROUTE_HEADER, route)) if value}
         answer = self._post(f"/v1/models/{self._service}:predict", {"instances": [instance]}, headers)
         prediction: dict[str, Any] = answer["predictions"][0]
         return prediction

@@ -27,7 +27,7 @@ MOST_MIRRORED = 256
 class RouteTable:
     """Addresses by arm, and the buckets of the canary. `mirrored` ones are sent to both arms, and answered by stable.
 
-    `number` rises with every change of the service's route.
+    `number` rises with every change of the service's route; `stamp` names the route itself, for who logs the requests.
     """
 
     service: str
@@ -36,6 +36,7 @@ class RouteTable:
     endpoints: Mapping[str, str]
     canary: frozenset[int]
     mirrored: frozenset[int]
+    stamp: str = ""
 
     @classmethod
     def parse(cls, text: str) -> RouteTable:
@@ -43,8 +44,9 @@ class RouteTable:
         try:
             raw = json.loads(text)
             endpoints = {str(arm): str(one["endpoint"]) for arm, one in raw["arms"].items()}
-            buckets = {name: frozenset(map(int, raw[name])) for name in ("canary_buckets", "mirrored_buckets")}
-            found = cls(raw["service"], raw["salt"], int(raw["number"]), endpoints, *buckets.values())
+            canary, mirrored = (frozenset(map(int, raw[name])) for name in ("canary_buckets", "mirrored_buckets"))
+            stamp, number = str(raw.get("stamp", "")), int(raw["number"])
+            found = cls(raw["service"], raw["salt"], number, endpoints, canary, mirrored, stamp)
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a route table: {fault!r}") from fault
         if STABLE not in found.endpoints:
@@ -95,12 +97,14 @@ class RoutedClient:
     ) -> dict[str, Any]:
         """See `Client.predict`. The answer of the unit's arm; the stable one's where that arm cannot be reached.
 
-        All tries and the copy have one request id, so whatever an arm logged of them belongs together.
+        All tries and the copy have one request id and the stamp of one route, so whatever an arm logged of them belongs
+        together.
         """
         table = self._routes.table()
         bucket = bucket_of(table.salt, entity if unit == "" else unit)
         chosen = table.arm(bucket, arm)
         asked = {"unit": unit, "arm": arm, **rest, "request_id": rest.get("request_id") or uuid.uuid4().hex}
+        asked |= {"route": table.stamp} if table.stamp else {}
         try:
             answer = self._client(table, chosen).predict(entity, items, **asked)
         except Unreachable:

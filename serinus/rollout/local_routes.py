@@ -53,6 +53,7 @@ class LocalSplitter:
             "service": route.service.name,
             "salt": self._salt,
             "rollout": route.rollout,
+            "stamp": f"{route.rollout}.{route.number}",
             "arms": arms,
             "canary_buckets": [one for one in range(BUCKETS) if route.canary and route.assigned(one) is Arm.CANARY],
             "mirrored_buckets": [one for one in range(BUCKETS) if route.canary and route.mirrored(one)],

@@ -174,6 +174,13 @@ def test_a_route_holds_when_an_arm_without_buckets_is_gone(harness: Harness) -> 
 class TestLocal:
     """What the file must do besides."""
 
+    def test_each_route_has_a_stamp_of_its_rollout_and_number(self, tmp_path: Path) -> None:
+        harness = Local(tmp_path)
+        harness.start(OLD, NEW)
+        for one in (ALONE, SHADOW, QUARTER):
+            harness.apply(one)
+            assert harness.table().stamp == f"{one.rollout}.{one.number}"
+
     def test_an_arm_at_another_address_is_a_change(self, tmp_path: Path) -> None:
         harness = Local(tmp_path)
         harness.start(OLD, NEW)

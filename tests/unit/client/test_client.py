@@ -84,14 +84,15 @@ def test_a_request_carries_its_bucket_and_everything_asked(server: Server, clien
              "as_of": "2011-10-03T10:00"}
         ]
     }  # fmt: skip
-    assert "x-serinus-arm" not in headers
+    assert not {"x-serinus-arm", "x-serinus-route"} & headers.keys()
 
 
 def test_the_entity_is_the_unit_and_an_arm_can_be_forced(server: Server, client: Client) -> None:
-    client.predict("1", arm="canary")
+    client.predict("1", arm="canary", route="toy-v2.3")
     _, headers, body = server.asked[0]
     assert headers["x-serinus-bucket"] == f"{bucket_of('ab', '1'):03d}"
     assert headers["x-serinus-arm"] == "canary"
+    assert headers["x-serinus-route"] == "toy-v2.3"
     assert set(body["instances"][0]) == {"entity", "request_id"}
 
 

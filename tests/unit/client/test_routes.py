@@ -22,6 +22,7 @@ def table(
     canary: Sequence[int] = CANARY,
     mirrored: Sequence[int] = (),
     arms: Mapping[str, str] | None = None,
+    **more: str,
 ) -> str:
     given = {"stable": "http://s", "canary": "http://c"} if arms is None else arms
     return json.dumps(
@@ -33,6 +34,7 @@ def table(
             "arms": {arm: {"revision": arm, "endpoint": address} for arm, address in given.items()},
             "canary_buckets": list(canary),
             "mirrored_buckets": list(mirrored),
+            **more,
         }
     )
 
@@ -167,6 +169,23 @@ def test_a_copy_has_the_request_id_of_its_answer(path: Path, net: Net, client: R
     (_, _, _, asked), (address, _, _, copied) = net.asked
     assert address == "http://c"
     assert copied["request_id"] == answer["request_id"] == asked["request_id"]
+
+
+def test_all_that_is_sent_of_a_request_has_the_stamp_of_the_route_that_it_began_with(
+    path: Path, net: Net, client: RoutedClient
+) -> None:
+    """Its second try and its copy too, whatever the route is by then; without a stamp none is made up."""
+    put(path, table(stamp="toy-v2.3"))
+    net.faults["http://c"] = Unreachable("gone")
+    client.predict(UNITS[100])
+    put(path, table(canary=(), mirrored=range(BUCKETS), number=2, stamp="toy-v2.4"))
+    client.predict(UNITS[100])
+    put(path, table(number=3))
+    client.settle()
+    assert [asked["route"] for _, _, _, asked in net.asked] == ["toy-v2.3", "toy-v2.3", "toy-v2.4", "toy-v2.4"]
+    net.faults.clear()
+    client.predict(UNITS[0])
+    assert "route" not in net.asked[-1][3]
 
 
 def test_a_canary_that_is_away_costs_nobody_an_answer(path: Path, net: Net, client: RoutedClient) -> None:
