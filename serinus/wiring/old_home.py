@@ -10,7 +10,7 @@ but what was written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,16 +41,26 @@ def planned(home: Path, named: Named, namespace: str = DEFAULT_NAMESPACE) -> Con
     return _planned(_Way.of(home, namespace), named)[0] if is_old(home) else Conversion((), ())
 
 
-def convert(home: Path, named: Named, namespace: str = DEFAULT_NAMESPACE, disk: Disk = DISK) -> Conversion:
+def convert(
+    home: Path,
+    named: Named,
+    namespace: str = DEFAULT_NAMESPACE,
+    *,
+    disk: Disk = DISK,
+    rename: Callable[[ServiceRef], None] = lambda _: None,
+) -> Conversion:
     """Makes all services those of a namespace; where another conversion was killed, goes on with the one it had.
 
-    Raises what `planned` does, and `Conflict` for a home in use.
+    `rename` tells whoever else knows a service of its new name, perhaps again, before anything is moved.
+    Raises what `planned` and `rename` do, and `Conflict` for a home in use.
     """
     if not is_old(home):
         return Conversion((), ())
     with _alone(home):
         way = _Way.of(home, namespace)
         found, texts = _planned(way, named)
+        for one in found.services:
+            rename(one)
         if not way.back.exists():
             _take(way, disk)
             _write(way.out / SERVICES, texts, disk)
