@@ -210,6 +210,30 @@ def test_a_registry_that_does_not_answer_is_told_before_anything_is_moved(
     assert not (home / "services/serinus").exists()
 
 
+@pytest.mark.parametrize("lost", [("services/clicks.json",), ("services/clicks.json", "services/clicks")])
+def test_what_a_service_left_is_converted_where_its_file_is_gone(home: Path, lost: tuple[str, ...]) -> None:
+    """A damaged service file asked in 0.1 for being deleted."""
+    for path in lost:
+        shutil.rmtree(home / path) if (home / path).is_dir() else (home / path).unlink()
+    assert run("kpis", "clicks").exit_code == 6
+    found = json.loads(run("home", "convert", "--json").stdout)
+    assert found["services"] == ["default/clicks"]
+    assert list((home / "events/default/clicks/exposures").glob("*.parquet"))
+    assert not is_old(home)
+
+
+def test_a_home_that_release_0_1_worked_on_after_its_conversion_is_left_alone(home: Path) -> None:
+    """Its folders of namespaces would be taken for services."""
+    shutil.copytree(home / "services", home.parent / "services")
+    assert run("home", "convert").exit_code == 0
+    shutil.copy(home.parent / "services/clicks.json", home / "services/clicks.json")
+    before = contents(home)
+    found = run("home", "convert")
+    assert found.exit_code == 6
+    assert "services/default/clicks/service.json is of this one" in found.stderr
+    assert contents(home) == before
+
+
 def test_a_home_without_services_is_of_this_release(tmp_path: Path) -> None:
     assert planned(tmp_path, named).services == convert(tmp_path, named).services == ()
     assert list(tmp_path.iterdir()) == []
