@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 
 from serinus.cli.output import command, err, out, show_error, show_json
+from serinus.core.addresses import scheme_of
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError, UsageError
 from serinus.core.fields import Duration
@@ -147,7 +148,7 @@ def _close(project: Project, problem: str, run_id: str, why: str) -> None:
     """
     from serinus.wiring.adapters import tracker
 
-    if "://" not in project.profile.tracking_uri:
+    if not scheme_of(project.profile.tracking_uri):
         return
     try:
         tracker(project).abandon(problem, run_id, reason=why)

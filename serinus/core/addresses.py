@@ -15,15 +15,20 @@ from serinus.core.errors import UsageError
 T = TypeVar("T")
 
 
+def parts_of(address: str) -> tuple[str, str]:
+    """`redis` and `host:6379` of redis://host:6379, the scheme in small letters; it is empty for a plain path."""
+    scheme, separator, rest = address.partition("://")
+    return (scheme.lower(), rest) if separator else ("", address)
+
+
 def scheme_of(address: str) -> str:
     """`redis` of redis://…, in small letters; empty for a plain path."""
-    scheme, separator, _ = address.partition("://")
-    return scheme.lower() if separator else ""
+    return parts_of(address)[0]
 
 
 def path_of(address: str) -> Path:
     """The path of `file:///a/b` or `sqlite:///a/b`; a plain path is one already."""
-    return Path(address.partition("://")[2] if scheme_of(address) else address)
+    return Path(parts_of(address)[1])
 
 
 def by_scheme(table: Mapping[str, T], address: str, thing: str) -> T:

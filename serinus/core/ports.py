@@ -120,6 +120,9 @@ class Registry(Protocol):
     def manage(self, model: str, owner: str) -> str:
         """Claims the aliases of a model unless another has them; says who has them. Nobody else moves them (D16)."""
 
+    def hand_over(self, model: str, owner: str, to: str) -> None:
+        """Gives the aliases that `owner` has to another one; those that it has not stay whose they are."""
+
     def promote(
         self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
     ) -> None:

@@ -19,7 +19,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import AskError, RedisClusterException, TryAgainError
 from redis.retry import Retry
 
-from serinus.core.addresses import scheme_of, shown
+from serinus.core.addresses import parts_of, scheme_of, shown
 from serinus.core.errors import Unavailable
 
 CLUSTER = "+cluster"
@@ -41,9 +41,9 @@ class RedisClient:
     """
 
     def __init__(self, address: str, timeout: float) -> None:
-        self.address, scheme = shown(address), scheme_of(address)
+        self.address, (scheme, rest) = shown(address), parts_of(address)
         self._clustered = scheme.endswith(CLUSTER)
-        self._url = f"{scheme.removesuffix(CLUSTER)}://{address.partition('://')[2]}"
+        self._url = f"{scheme.removesuffix(CLUSTER)}://{rest}"
         self._options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,

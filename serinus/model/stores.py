@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from serinus.core.addresses import by_scheme, path_of, scheme_of
+from serinus.core.addresses import by_scheme, parts_of, path_of, scheme_of
 from serinus.core.bundles import BundleUri, content_of, is_named
 from serinus.core.errors import NotFound, UsageError
 from serinus.model.store import FolderBundleStore
@@ -116,7 +116,7 @@ class BundleStores:
 
 def _parts(address: str) -> tuple[str, str, str]:
     """Place of the store, model and content hash of a bundle's address."""
-    parts = address.partition("://")[2].rsplit("/", 2)
+    parts = parts_of(address)[1].rsplit("/", 2)
     if len(parts) < 3:
         raise NotFound(f"no bundle at {address}", hint="`serinus model list` shows the registered versions")
     return parts[0] or "/", parts[1], parts[2]

@@ -45,8 +45,8 @@ def connect(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    if uri.startswith(_SQLITE):
-        database = Path(uri.removeprefix(_SQLITE))
+    database = database_of(uri)
+    if database is not None:
         DISK.folder(database.parent)
         follow(database, JOB_TAG)
     with translated(f"MLflow at {uri}"), warnings.catch_warnings():
@@ -59,9 +59,15 @@ def connect(uri: str) -> MlflowClient:
 
 def artifact_root(uri: str) -> str | None:
     """Where a new experiment keeps its files: beside a SQLite file; a server decides for itself."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return root_of(Path(uri.removeprefix(_SQLITE)))
+    database = database_of(uri)
+    return None if database is None else root_of(database)
+
+
+def database_of(uri: str) -> Path | None:
+    """The SQLite file of a tracking URI, which SQLAlchemy writes `sqlite:///relative` or `sqlite:////absolute`; None of
+    a server.
+    """
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
 @contextmanager

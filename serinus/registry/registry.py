@@ -121,6 +121,13 @@ class MlflowRegistry:
                 client.set_registered_model_tag(model, MANAGED_TAG, owner)
         return self._owner(model)
 
+    def hand_over(self, model: str, owner: str, to: str) -> None:
+        """See `Registry`."""
+        client = self._settled(model)
+        with translated(f"model {model}"):
+            if self._owner(model) == owner:
+                client.set_registered_model_tag(model, MANAGED_TAG, to)
+
     def promote(
         self, model: str, version: int, *, reason: str, by_hand: bool = False, way_back: int | None = None
     ) -> None:

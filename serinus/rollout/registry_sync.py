@@ -154,7 +154,7 @@ def point(registry: Registry, wanted: InService) -> str:
             cause="it goes on serving, from the bundle store",
             hint=f"`serinus model restore {model} {number}` registers its bundle again",
         )
-    mine = f"service/{wanted.service.shown}"
+    mine = owner_of(wanted.service)
     owner = registry.manage(model, mine)
     if owner != mine:
         return f"the aliases of {model} belong to {owner}"
@@ -165,6 +165,11 @@ def point(registry: Registry, wanted: InService) -> str:
     if wanted.rollout:
         registry.tag(model, found.version, {ROLLOUT_TAG: f"{wanted.service}/{wanted.rollout}"})
     return ""
+
+
+def owner_of(service: ServiceRef) -> str:
+    """What the registry calls a service that has the aliases of a model."""
+    return f"service/{service.shown}"
 
 
 def version_of(versions: list[ModelVersion], revision: Revision) -> ModelVersion | None:

@@ -13,11 +13,13 @@ from serinus.core.errors import Conflict
 SERVICES, EVENTS = "services", "events"
 # While a conversion has taken them out, and while it puts them back; the namespace follows (`serinus.wiring.old_home`).
 OUT, BACK = ".converting-", ".converted-"
+# What only 0.1 has at these depths: also where somebody deleted the file of a service, as a damaged one asked for.
+_OLD = (f"{SERVICES}/*.json", f"{SERVICES}/*/*.json", f"{EVENTS}/*/*/*.parquet")
 
 
 def is_old(home: Path) -> bool:
     """Whether a home is of release 0.1, or its conversion was cut off."""
-    return any(any(home.glob(one)) for one in (f"{OUT}*", f"{BACK}*", f"{SERVICES}/*.json"))
+    return any(any(home.glob(one)) for one in (f"{OUT}*", f"{BACK}*", *_OLD))
 
 
 def require_current(home: Path) -> Path:

@@ -10,7 +10,7 @@ but what was written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from serinus.core.errors import Conflict, UsageError
 from serinus.core.names import DEFAULT_NAMESPACE, ServiceRef, namespace_faults, service_faults
 from serinus.files import DISK, Disk, Taken, is_locked, locked
+from serinus.wiring.deployer import FILE
 from serinus.wiring.home_layout import BACK, EVENTS, OUT, SERVICES, is_old
 from serinus.wiring.old_documents import Named, documents
 
@@ -36,21 +37,32 @@ class Conversion:
 def planned(home: Path, named: Named, namespace: str = DEFAULT_NAMESPACE) -> Conversion:
     """What `convert` would do; nothing for a home of this release.
 
-    Raises `DataError` for a document that cannot be understood, `UsageError` for a name that no service can have now.
+    Raises `DataError` for a document that cannot be understood, `UsageError` for a name that no service can have now,
+    and `Conflict` for a home that has services of this release, too.
     """
     return _planned(_Way.of(home, namespace), named)[0] if is_old(home) else Conversion((), ())
 
 
-def convert(home: Path, named: Named, namespace: str = DEFAULT_NAMESPACE, disk: Disk = DISK) -> Conversion:
+def convert(
+    home: Path,
+    named: Named,
+    namespace: str = DEFAULT_NAMESPACE,
+    *,
+    disk: Disk = DISK,
+    rename: Callable[[ServiceRef], None] = lambda _: None,
+) -> Conversion:
     """Makes all services those of a namespace; where another conversion was killed, goes on with the one it had.
 
-    Raises what `planned` does, and `Conflict` for a home in use.
+    `rename` tells whoever else knows a service of its new name, perhaps again, before anything is moved.
+    Raises what `planned` and `rename` do, and `Conflict` for a home in use.
     """
     if not is_old(home):
         return Conversion((), ())
     with _alone(home):
         way = _Way.of(home, namespace)
         found, texts = _planned(way, named)
+        for one in found.services:
+            rename(one)
         if not way.back.exists():
             _take(way, disk)
             _write(way.out / SERVICES, texts, disk)
@@ -79,12 +91,11 @@ class _Way:
     def back(self) -> Path:
         return self.home / f"{BACK}{self.namespace}"
 
-    @property
-    def services(self) -> Path:
-        """The folder of them, wherever it has come to."""
-        back = (self.back / SERVICES, self.home / SERVICES / self.namespace) if self.back.exists() else ()
-        places = (*back, self.out / SERVICES, self.home / SERVICES)
-        return next((one for one in places if one.exists()), self.home / SERVICES)
+    def folder(self, name: str) -> Path:
+        """That of all services or of all logs, wherever it has come to."""
+        back = (self.back / name, self.home / name / self.namespace) if self.back.exists() else ()
+        places = (*back, self.out / name, self.home / name)
+        return next((one for one in places if one.exists()), self.home / name)
 
 
 def _take(way: _Way, disk: Disk) -> None:
@@ -112,12 +123,25 @@ def _put(way: _Way, disk: Disk) -> None:
 
 def _planned(way: _Way, named: Named) -> tuple[Conversion, dict[Path, str]]:
     """With the new documents by their path below the folder of services; none when all that is left is to put back."""
-    services = way.services
-    folders = {path.name for path in services.glob("*") if path.is_dir()}
+    _require_one_release(way)
+    services = way.folder(SERVICES)
+    folders = {path.name for name in (SERVICES, EVENTS) for path in way.folder(name).glob("*") if path.is_dir()}
     refs = [_ref(way.namespace, name) for name in sorted(folders | {path.stem for path in services.glob("*.json")})]
     asked = () if way.back.exists() else refs
     texts = {path: text for ref in asked for path, text in documents(services, ref, named)}
     return Conversion(tuple(refs), tuple(f"{SERVICES}/{way.namespace}/{path}" for path in texts)), texts
+
+
+def _require_one_release(way: _Way) -> None:
+    """Folders of namespaces must not be taken for those of services."""
+    begun = way.out.exists() or way.back.exists()
+    ours = next(way.home.glob(f"{SERVICES}/*/*/{FILE}"), None)
+    if ours is not None and not begun:
+        raise Conflict(
+            f"{way.home} has services of release 0.1 and of this one",
+            cause=f"{ours.relative_to(way.home)} is of this one; release 0.1 has worked on the home since",
+            hint=f"move away what it left: {SERVICES}/*.json, and folders of those names in {SERVICES} and {EVENTS}",
+        )
 
 
 def _ref(namespace: str, problem: str) -> ServiceRef:

@@ -229,6 +229,18 @@ def test_the_first_service_of_a_model_has_its_aliases_until_somebody_takes_the_t
     assert MlflowRegistry(uri).manage(model, "service/ml/shop-b") == "service/ml/shop-b"
 
 
+def test_aliases_are_handed_over_by_the_one_that_has_them_and_by_nobody_else(uri: str, model: str) -> None:
+    registry = MlflowRegistry(uri)
+    registry.hand_over(model, "service/shop", "service/ml/shop")
+    registry.hand_over("unknown", "service/shop", "service/ml/shop")
+    assert registry.manage(model, "service/shop") == "service/shop"
+    registry.hand_over(model, "service/other", "service/ml/other")
+    assert registry.manage(model, "service/ml/shop") == "service/shop"
+    for _ in range(2):
+        registry.hand_over(model, "service/shop", "service/ml/shop")
+        assert registry.manage(model, "service/shop") == "service/ml/shop"
+
+
 NEXT_CALLS: dict[str, Callable[[MlflowRegistry, str], object]] = {
     "versions": lambda registry, model: registry.versions(model),
     "version": lambda registry, model: registry.version(model, "champion"),

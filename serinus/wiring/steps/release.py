@@ -10,7 +10,7 @@ from typing import Any
 
 from serinus.core.endings import ended
 from serinus.core.errors import SerinusError
-from serinus.core.names import ModelRef, ServiceRef
+from serinus.core.names import ModelRef, ServiceRef, feast_project
 from serinus.core.ports import Dataset, ModelVersion
 from serinus.core.run import RunRecord
 from serinus.core.verdict import Check, warnings
@@ -63,7 +63,7 @@ def materialize(problem: str, job: str, version: int) -> None:
 def materialize_as_of(project: Project, problem: str, as_of: datetime, online: str = "") -> dict[str, Any]:
     """The online store with the latest row of every view not later than the midnight before `as_of`."""
     snapshot = feature_clock(project, problem, online).move_to(as_of)
-    views = [{"name": name, "rows": rows} for name, rows in counts(snapshot, problem).items()]
+    views = [{"name": name, "rows": rows} for name, rows in counts(snapshot, feast_project(problem)).items()]
     return {"as_of": as_of.isoformat(), "views": views}
 
 

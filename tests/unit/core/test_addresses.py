@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,20 @@ def test_what_stands_before_the_separator_is_the_scheme(address: str, scheme: st
 )
 def test_a_path_is_one_with_a_scheme_or_without(address: str, path: str) -> None:
     assert path_of(address) == Path(path)
+
+
+def test_nobody_else_takes_an_address_apart() -> None:
+    root = Path(__file__).parents[3]
+    found = [path for room in ("serinus", "components", "pipelines") for path in (root / room).rglob("*.py")]
+    apart = {
+        str(path.relative_to(root))
+        for path in found
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare | ast.Call)
+        for part in (node.args if isinstance(node, ast.Call) else [node.left, *node.comparators])
+        if isinstance(part, ast.Constant) and part.value == "://"
+    }
+    assert apart == {"serinus/core/addresses.py"}
 
 
 def test_a_table_is_asked_by_the_scheme() -> None:

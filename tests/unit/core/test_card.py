@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from serinus.core.card import Kpi, Problem, parse_card
+from serinus.core.card import Problem, parse_card
 from serinus.core.errors import CardError
-from serinus.core.kpi import FORMULAS
 
 CARD = Path(__file__).parents[3] / "problems/retail/problem.yaml"
 
@@ -164,19 +162,3 @@ def test_less_than_a_second_is_no_duration_of_a_card() -> None:
     label = parse_card(_with("framing/label/maturity", "PT0.5S")).framing.label
     with pytest.raises(ValueError, match="whole seconds"):
         label.model_dump_json()
-
-
-SHARES = {
-    "ctr": True, "top_1": True, "any_hit_at_k": True, "conversion": True, "return_within": True, "error_rate": True,
-    "latency_slo": True, "cold_start_share": True, "defaulted_share": True, "hits_at_k": False, "revenue": False,
-    "log_loss": False, "calibration": False, "outcome_rate": True, "outcome_value": False,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("formula", FORMULAS)
-def test_a_kpi_knows_whether_it_is_a_share(formula: str) -> None:
-    fields = {"k": 10, "cap": 1.0, "threshold_ms": 1.0, "outcome": "visit", "window": timedelta(days=1)}
-    kpi = Kpi(name="a", formula=formula, direction="higher", role="report", per="request", **fields)  # type: ignore[arg-type]
-    assert kpi.formula.is_share is SHARES[formula]
-    amount = formula in ("revenue", "outcome_value")
-    assert kpi.formula.least_effect == (float("-inf") if amount else -1.0)

@@ -24,6 +24,8 @@ from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.rollout.memory import is_new
 from serinus.core.words import Phase
 from serinus.files import locked
+from serinus.rollout.registry_sync import owner_of
+from serinus.wiring.adapters import registry
 from serinus.wiring.home_layout import is_old
 from serinus.wiring.old_home import convert, planned
 from serinus.wiring.project import Project, open_project
@@ -102,6 +104,7 @@ def test_whatever_would_use_it_is_refused_with_the_command_that_converts_it(
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(home: Path) -> None:
     before = contents(home)
+    assert "clicks would be service default/clicks" in run("home", "convert", "--dry-run").stdout
     found = json.loads(run("home", "convert", "--dry-run", "--json").stdout)
     assert found["services"] == ["default/clicks"]
     assert found["done"] is False
@@ -187,6 +190,48 @@ def test_services_can_get_another_namespace(home: Path) -> None:
     assert found["services"] == ["serinus/clicks"]
     assert (home / "services/serinus/clicks/service.json").exists()
     assert (home / "events/serinus/clicks/exposures").is_dir()
+
+
+def test_the_aliases_of_its_model_go_along(home: Path) -> None:
+    """Else the service under its new name would find them to be those of a service that is no more."""
+    models = registry(open_project())
+    models.register("clicks", run_id="0" * 32, storage_uri=f"bundles://home/clicks/{SECOND}", tags={})
+    models.manage("clicks", "service/clicks")
+    assert run("home", "convert", "--namespace", "serinus").exit_code == 0
+    assert models.manage("clicks", owner_of(ServiceRef("serinus", "clicks"))) == "service/serinus/clicks"
+
+
+def test_a_registry_that_does_not_answer_is_told_before_anything_is_moved(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERINUS_TRACKING_URI", "http://127.0.0.1:9")
+    assert run("home", "convert", "--namespace", "serinus").exit_code == 5
+    assert (home / "services/clicks.json").exists()
+    assert not (home / "services/serinus").exists()
+
+
+@pytest.mark.parametrize("lost", [("services/clicks.json",), ("services/clicks.json", "services/clicks")])
+def test_what_a_service_left_is_converted_where_its_file_is_gone(home: Path, lost: tuple[str, ...]) -> None:
+    """A damaged service file asked in 0.1 for being deleted."""
+    for path in lost:
+        shutil.rmtree(home / path) if (home / path).is_dir() else (home / path).unlink()
+    assert run("kpis", "clicks").exit_code == 6
+    found = json.loads(run("home", "convert", "--json").stdout)
+    assert found["services"] == ["default/clicks"]
+    assert list((home / "events/default/clicks/exposures").glob("*.parquet"))
+    assert not is_old(home)
+
+
+def test_a_home_that_release_0_1_worked_on_after_its_conversion_is_left_alone(home: Path) -> None:
+    """Its folders of namespaces would be taken for services."""
+    shutil.copytree(home / "services", home.parent / "services")
+    assert run("home", "convert").exit_code == 0
+    shutil.copy(home.parent / "services/clicks.json", home / "services/clicks.json")
+    before = contents(home)
+    found = run("home", "convert")
+    assert found.exit_code == 6
+    assert "services/default/clicks/service.json is of this one" in found.stderr
+    assert contents(home) == before
 
 
 def test_a_home_without_services_is_of_this_release(tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ EXPECTED: dict[str, tuple[list[float], ...]] = {
     "cold_start_share": ([1, 0, 0],),
     "defaulted_share": ([0, 1, 0],),
 }
+SHARES = {
+    "ctr": True, "top_1": True, "any_hit_at_k": True, "conversion": True, "return_within": True, "error_rate": True,
+    "latency_slo": True, "cold_start_share": True, "defaulted_share": True, "hits_at_k": False, "revenue": False,
+    "log_loss": False, "calibration": False, "outcome_rate": True, "outcome_value": False,
+}  # fmt: skip
+AMOUNTS = ("revenue", "outcome_value")
 FIELDS: dict[str, Any] = {
     "k": 3, "cap": 6.0, "threshold_ms": 10.0, "window": timedelta(days=1), "outcome": "order", "direction": "higher",
     "role": "report", "per": "request",
@@ -59,6 +65,12 @@ def test_a_formula_turns_requests_into_numbers(name: str) -> None:
     assert len(found) == len(kpi.columns)
     for values, expected in zip(found, EXPECTED[name], strict=True):
         assert values.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_formula_knows_whether_it_is_a_share_and_how_much_of_it_can_be_lost(name: str) -> None:
+    assert FORMULAS[name].is_share is SHARES[name]
+    assert FORMULAS[name].least_effect == (float("-inf") if name in AMOUNTS else -1.0)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
