@@ -49,6 +49,8 @@ def convert(home: Path, named: Named, namespace: str = DEFAULT_NAMESPACE, disk: 
     if not is_old(home):
         return Conversion((), ())
     with _alone(home):
+        if not is_old(home):
+            return Conversion((), ())  # another one has ended since
         way = _Way.of(home, namespace)
         found, texts = _planned(way, named)
         if not way.back.exists():
