@@ -21,8 +21,8 @@ from rich.table import Table
 
 from serinus.client.written import OUT_OF_RANGE, in_range, moment
 from serinus.core.errors import SerinusError, UsageError
+from serinus.wiring.disk_faults import accessible
 from serinus.wiring.interrupts import guarded
-from serinus.wiring.project import accessible
 
 P = ParamSpec("P")
 
