@@ -29,7 +29,18 @@ from rich.text import Text
 
 from serinus.cli import rollout_view
 from serinus.cli.fitted import Column, columns
-from serinus.cli.output import HIGHEST_PORT, Service, command, err, finite, moment_of, out, show_json, show_table
+from serinus.cli.output import (
+    HIGHEST_PORT,
+    Service,
+    command,
+    err,
+    finite,
+    moment_of,
+    out,
+    require_name,
+    show_json,
+    show_table,
+)
 from serinus.client import Client, Refused, Unreachable
 from serinus.core.errors import Unavailable, UsageError
 from serinus.core.metric import family_of
@@ -62,7 +73,6 @@ _COLUMNS = (
     TimeRemainingColumn(),
 )
 PREDICTOR, COLLECTOR = "http://127.0.0.1:8080", "http://127.0.0.1:8090"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIGURES = (
     Column("kpi", (), folds=True),
     Column("estimate", (), right=True),
@@ -153,8 +163,7 @@ def replay(
         raise UsageError(
             "--rollouts and --resume exclude each other", hint="start it again: rollouts go on where they were"
         )
-    if not _NAME.fullmatch(resume or name or ref.name):
-        raise UsageError(f"{resume or name} cannot name a replay", hint="letters, digits, dots, - and _ only")
+    require_name("a replay", resume or name or ref.name)
     if rollouts and endpoint:
         raise UsageError(
             "--rollouts and --endpoint exclude each other", hint="requests go to the arms that the route names"

@@ -7,6 +7,7 @@ and ends with its own exit code.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -21,8 +22,8 @@ from rich.table import Table
 
 from serinus.client.written import OUT_OF_RANGE, in_range, moment
 from serinus.core.errors import SerinusError, UsageError
+from serinus.wiring.disk_faults import accessible
 from serinus.wiring.interrupts import guarded
-from serinus.wiring.project import accessible
 
 P = ParamSpec("P")
 
@@ -33,6 +34,8 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 
 HIGHEST_PORT = 65_535
+_MOST_NAME = 128
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_MOST_NAME - 1}}}")
 # A command that means a service takes it as `ServiceRef.parse` does; the name of a problem is its usual service.
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name, or NAMESPACE/NAME.")]
 
@@ -42,6 +45,13 @@ def finite(value: float) -> float:
     if not isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
+
+
+def require_name(thing: str, name: str) -> None:
+    """Of a run or replay, whose folder has it too. Raises `UsageError`."""
+    if not _NAME.fullmatch(name):
+        hint = f"letters, digits, dots, - and _ only, {_MOST_NAME} at most, the first a letter or digit"
+        raise UsageError(f"{name} cannot name {thing}", hint=hint)
 
 
 def moment_of(text: str) -> datetime:

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from serinus.cli import submit
-from serinus.cli.output import command, err, out, show_error, show_json, show_table
+from serinus.cli.output import command, err, out, require_name, show_error, show_json, show_table
 from serinus.core.card import asked_candidates
 from serinus.core.errors import SerinusError
 from serinus.core.metric import family_of, of_family
@@ -58,6 +58,7 @@ def run(
     asked_candidates(register or REGISTER, loaded.card)
     require_free(project, ServiceRef.parse(service or problem), problem)
     run_name = resume or name or f"{problem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    require_name("a run", run_name)
     for cut in close_cut_off(project, problem, but=run_name):
         err.print(f"[dim]run {cut} was cut off; it is closed in MLflow as killed[/]", soft_wrap=True)
     journal = Journal(project.home, problem, run_name)

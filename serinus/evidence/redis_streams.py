@@ -131,10 +131,13 @@ def _client(address: str, timeout: float, durable: bool) -> Any:  # noqa: ANN401
     """Fails fast, and connects anew with the next call: who repeats what, and when, is not for a library to say."""
     options: dict[str, Any] = {"redis_connect_func": _require_durable} if durable else {}
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             address, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), **options
         )
-    except ValueError as fault:
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # an unknown option is told now, not by the first call
+        return client
+    except (ValueError, TypeError) as fault:
         raise Unavailable(f"{shown(address)} is not an address of Redis", cause=str(fault)) from fault
 
 

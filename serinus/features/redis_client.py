@@ -51,7 +51,9 @@ class RedisClient:
         }
         try:
             self._server: Any = redis.Redis.from_url(self._url, **self._options)
-        except ValueError as fault:
+            pool = self._server.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # an unknown option is told now, not by the first call
+        except (ValueError, TypeError) as fault:
             raise Unavailable(f"{self.address} is not an address of Redis", cause=str(fault)) from fault
         self._known: Any = None  # the cluster, with where its slots are
         self._moved = False  # they may not be there any more

@@ -60,7 +60,8 @@ class RedisLoader:
         # Of loads that did not end. The list of what they wrote is kept until the end: they may be writing still.
         dead = known - {generation_of(before)}
         self._expire(dead)
-        pointer = before if before.endswith(b" " + mark) else self._write(snapshot, generation, mark)
+        done = before.endswith(b" " + mark) and self._whole(generation_of(before))
+        pointer = before if done else self._write(snapshot, generation, mark)
         with self._client.transaction(self._keys.loading, generation) as pipe:
             pipe.set(self._keys.live, pointer)
             pipe.delete(self._keys.loading)
@@ -95,10 +96,24 @@ class RedisLoader:
     def _expire(self, generations: Iterable[bytes]) -> None:
         """Their rows go when the grace has passed. A reader that is told of none, or of another one, reads anew."""
         for generation in generations:
-            listed, at = self._keys.written(generation), 0
-            while page := self._client.ask([("LRANGE", listed, at, at + self._chunk - 1)])[0]:
+            for page in self._listed(generation):
                 self._expire_keys(generation, page)
-                at += len(page)
+
+    def _listed(self, generation: bytes) -> Iterator[list[bytes]]:
+        """The entity keys of a generation, a page at a time."""
+        at = 0
+        while page := self._client.ask([("LRANGE", self._keys.written(generation), at, at + self._chunk - 1)])[0]:
+            yield page
+            at += len(page)
+
+    def _whole(self, generation: bytes) -> bool:
+        """Whether every row of it is still there: people delete, and a Redis that is full may be set to evict."""
+        suffix, pages = self._keys.suffix(generation), 0
+        for page in self._listed(generation):
+            if not all(self._client.ask([("EXISTS", key + suffix) for key in page])):
+                return False
+            pages += 1
+        return pages > 0
 
     def _expire_keys(self, generation: bytes, keys: Iterable[bytes]) -> None:
         suffix, grace = self._keys.suffix(generation), int(GRACE_SECONDS * 1000)

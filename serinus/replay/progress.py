@@ -6,6 +6,7 @@ Invariant: what is written here was answered; what was answered and is not writt
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -74,6 +75,9 @@ class Progress:
         path = self.folder / _REQUESTS
         if not path.exists():
             return []
-        # A kill may have torn the last line; that request is sent again.
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        # A kill or a full disk may have torn the last line: that request is sent again, and what follows has a line of
+        # its own.
+        *lines, torn = path.read_bytes().split(b"\n")
+        if torn:
+            os.truncate(path, path.stat().st_size - len(torn))
         return [Sent.model_validate_json(line) for line in lines]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serinus.core.assignment import BUCKETS
-from serinus.core.errors import NotFound
+from serinus.core.errors import DataError, NotFound
 from serinus.core.rollout.ports import InForce
 from serinus.core.rollout.route import Route
 from serinus.core.words import Arm
@@ -72,5 +72,9 @@ class LocalSplitter:
     def _read(self) -> dict[str, Any] | None:
         if not self._path.exists():
             return None
-        found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        try:
+            found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        except ValueError as fault:
+            hint = "put it back from a copy, or delete it: the next tick writes it anew"
+            raise DataError(f"{self._path} cannot be read", cause=str(fault), hint=hint) from fault
         return found

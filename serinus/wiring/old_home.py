@@ -59,6 +59,8 @@ def convert(
     if not is_old(home):
         return Conversion((), ())
     with _alone(home):
+        if not is_old(home):
+            return Conversion((), ())  # another one has ended since
         way = _Way.of(home, namespace)
         found, texts = _planned(way, named)
         for one in found.services:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from serinus.core.errors import SerinusError, UsageError
+from serinus.wiring.disk_faults import accessible
 from serinus.wiring.lifeline import follow
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -24,7 +25,8 @@ def run(arguments: list[str], kind: type[Settings], work: Callable[[Settings], i
     log_to_stderr()
     follow()
     try:
-        return work(_settings(arguments, kind))
+        with accessible():
+            return work(_settings(arguments, kind))
     except SerinusError as fault:
         sys.stderr.write("\n".join(part for part in (fault.headline, fault.cause, fault.hint) if part) + "\n")
         return fault.exit_code

@@ -5,14 +5,12 @@ Invariant: nothing outside the project folder, its profile and a few environment
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +24,7 @@ from serinus.core.addresses import scheme_of
 from serinus.core.bundles import STORE_NAME
 from serinus.core.card import Problem, parse_card
 from serinus.core.card.problem import explain
-from serinus.core.errors import CardError, NotFound, Unavailable, UsageError
+from serinus.core.errors import CardError, NotFound, UsageError
 from serinus.core.names import ServiceRef, feast_project
 from serinus.features.dataset import LoadedProblemCode, ProblemCode
 from serinus.model.stores import HOME, BundleStores
@@ -175,26 +173,6 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
     profile = profile.model_copy(update={"home": home.resolve(), "bundle_stores": stores})
     profile.stores()  # a fault in them is told now, not after hours of training
     return Project(root, document.project, profile)
-
-
-@contextmanager
-def accessible() -> Iterator[None]:
-    """What keeps this process from a file as a known fault: `UsageError` when it may not use it, `Unavailable` for a
-    disk that is full.
-    """
-    try:
-        yield
-    except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable("the disk is full", cause=str(fault), hint="make room there, and do it again") from fault
-        if fault.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise UsageError(
-            f"no access to {fault.filename or 'a file'}",
-            cause=f"{fault.strerror}; this process runs as user {os.getuid()}, group {os.getgid()}",
-            hint="a volume of a cluster is given to the group of its pods by one pod with fsGroup "
-            "(docs/how-to/kubeflow.md); elsewhere SERINUS_HOME names a folder of your own",
-        ) from fault
 
 
 def _root(env: Mapping[str, str], start: Path) -> Path:

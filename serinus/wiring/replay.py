@@ -24,6 +24,7 @@ from serinus.replay.recording import read_recording
 from serinus.replay.report import ReplayResult, baseline_figures, kpi_figures, latency
 from serinus.replay.schedule import Plan, Schedule
 from serinus.replay.scrape import between, scrape
+from serinus.rollout.local_store import read_document
 from serinus.wiring.adapters import feature_clock
 from serinus.wiring.evidence import reduce_now
 from serinus.wiring.project import Project
@@ -89,7 +90,7 @@ def plan_of(folder: Path, wish: ReplayWish, resume: bool, recorded: str) -> Plan
     if resume and not path.exists():
         raise NotFound(f"no replay {wish.name} to resume", hint="a replay's name is shown when it starts")
     if resume:
-        known = Plan.model_validate_json(path.read_bytes())
+        known = read_document(path, Plan)
         if (known.service, known.visits, known.passes) != (wish.service, wish.visits, wish.passes):
             told = f"{known.service.shown}, {known.visits} visits, {known.passes} passes"
             raise UsageError(f"replay {wish.name} was started as another one", cause=told)
@@ -108,7 +109,7 @@ def new_plan(folder: Path, wish: ReplayWish, recorded: str = "") -> Plan:
     path = folder / PLAN
     if any(not one.name.startswith(".") for one in folder.glob("*")):
         raise Conflict(f"there is a replay {wish.name} already", hint=f"take it up again with --resume {wish.name}")
-    plans = [Plan.model_validate_json(one.read_bytes()) for one in folder.parent.glob(f"*/{PLAN}")]
+    plans = [read_document(one, Plan) for one in folder.parent.glob(f"*/{PLAN}")]
     used = [one.first_pass + one.passes for one in plans if one.service == wish.service]
     first = max(used, default=1)
     plan = Plan(service=wish.service, visits=wish.visits, passes=wish.passes, first_pass=first, recorded=recorded)

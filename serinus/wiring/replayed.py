@@ -10,13 +10,14 @@ from pathlib import Path
 
 from serinus.core.rollout.record import Replayed
 from serinus.files import DISK
+from serinus.rollout.local_store import read_document
 
 _FILE = "replayed.json"
 
 
 def replayed(rollouts: Path) -> dict[str, Replayed]:
     """By rollout, of those that a replay played through."""
-    return {path.parent.name: Replayed.model_validate_json(path.read_bytes()) for path in rollouts.glob(f"*/{_FILE}")}
+    return {path.parent.name: read_document(path, Replayed) for path in rollouts.glob(f"*/{_FILE}")}
 
 
 class ReplayedFiles:

@@ -16,6 +16,7 @@ from serinus.core.errors import Conflict, NotFound
 from serinus.core.names import ServiceRef
 from serinus.core.run import RunRecord, StepRecord, changes
 from serinus.files import DISK
+from serinus.rollout.local_store import read_document
 from serinus.wiring.adapters import registry
 from serinus.wiring.journal import Journal
 from serinus.wiring.made_of import CHAMPION, INPUT, MAKER, NO_CHAMPION, USES, content_hash, kind, made_of
@@ -78,7 +79,7 @@ class Resumable:
         if not self._path.is_file():
             why = "it has no run.json: an earlier release made it" if self.journal.folder.is_dir() else ""
             raise NotFound(f"no run {run} to resume", cause=why, hint="a run's name is shown when it starts")
-        found = RunFile.model_validate_json(self._path.read_bytes())
+        found = read_document(self._path, RunFile)
         if found.problem != name:
             raise Conflict(
                 f"run {run} is one of {found.problem}, not of {name}",

@@ -31,9 +31,10 @@ from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import Make, ServiceController, ServiceView
 from serinus.wiring.adapters import bundle_store, online_address, registry
+from serinus.wiring.disk_faults import accessible
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
-from serinus.wiring.project import Project, accessible
+from serinus.wiring.project import Project
 from serinus.wiring.services import events_address, events_folder, places, rollouts, service_of, service_store
 from serinus.wiring.serving import predictor_command
 from serinus.wiring.settings import ServeSettings

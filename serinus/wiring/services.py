@@ -12,14 +12,15 @@ from pathlib import Path
 
 from serinus.core.bundles import content_of
 from serinus.core.card import Problem
-from serinus.core.errors import Conflict, NotFound
+from serinus.core.errors import Conflict, NotFound, UsageError
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.core.ports import Service
 from serinus.core.revision import revision_name
 from serinus.core.rollout.memory import Wanted, rollout_name
 from serinus.core.rollout.spec import Revision
+from serinus.evidence.logs import in_folder
 from serinus.rollout.local_service import LocalService
-from serinus.rollout.local_store import LocalRollouts
+from serinus.rollout.local_store import LocalRollouts, read_document
 from serinus.rollout.registry_sync import Synced
 from serinus.wiring.adapters import deployer, is_usual
 from serinus.wiring.home_layout import EVENTS, SERVICES
@@ -74,7 +75,15 @@ def events_folder(project: Project, service: ServiceRef) -> Path:
 
 
 def events_address(project: Project, service: ServiceRef) -> str:
-    """Where its predictors log: that of the profile, or the event log itself."""
+    """Where its predictors log: the Redis of the profile, or the event log itself.
+
+    Raises `UsageError` for a folder of the profile: services would meet there, and no KPI reads it.
+    """
+    if project.profile.events and in_folder(project.profile.events):
+        raise UsageError(
+            f"{project.profile.events} is no address of a Redis for events",
+            hint="`events` of the profile and SERINUS_EVENTS name a Redis; without, each service logs to its folder",
+        )
     return project.profile.events or str(events_folder(project, service))
 
 
@@ -179,7 +188,7 @@ def _had(project: Project, service: ServiceRef) -> Iterator[Revision]:
 def synced(project: Project, service: ServiceRef) -> Synced | None:
     """What the controller last found in the registry; None before it looked."""
     path = places(project, service).registry
-    return Synced.model_validate_json(path.read_bytes()) if path.exists() else None
+    return read_document(path, Synced) if path.exists() else None
 
 
 def revision_of(project: Project, service: ServiceRef, model: ModelRef, uri: str, template: str = "") -> Revision:

@@ -25,11 +25,12 @@ import psutil
 from serinus.core.endings import told
 from serinus.core.errors import SerinusError
 from serinus.core.run import StepError, StepRecord
+from serinus.wiring.disk_faults import accessible
 from serinus.wiring.journal import Journal
 from serinus.wiring.lifeline import follow
 from serinus.wiring.made_of import made_of
 from serinus.wiring.problem_code import telling
-from serinus.wiring.project import LoadedProblem, Project, accessible, open_project
+from serinus.wiring.project import LoadedProblem, Project, open_project
 
 
 class _ImportClock:

@@ -302,6 +302,24 @@ def test_loading_the_live_snapshot_again_writes_no_row(server: RedisKind, days: 
     assert server.dump() == before
 
 
+@pytest.mark.parametrize("lost", ["some rows", "the list of them"])
+def test_what_was_taken_away_comes_back_by_loading_again(server: RedisKind, days: tuple[Path, Path], lost: str) -> None:
+    """A person, or a Redis that was full and evicted."""
+    _loader(server).load(days[0])
+    client, keys = _client(server), Keys("toy")
+    live = _live(server)
+    rows = [_key(one) + keys.suffix(live) for one in range(0, MANY, 7)]
+    client.ask([("DEL", one) for one in (rows if lost == "some rows" else [keys.written(live)])])
+    _loader(server).load(days[0])
+    assert _loaded(_store(server)) == {b"one"}
+    assert server.settled() >= {_key(one) + keys.suffix(_live(server)) for one in range(MANY)}
+
+
+def _live(server: RedisKind) -> bytes:
+    found: bytes = _client(server).ask([("GET", Keys("toy").live)])[0]
+    return found.partition(b" ")[0]
+
+
 def test_at_most_the_live_rows_those_of_the_next_day_and_those_of_the_last_are_there(
     server: RedisKind, days: tuple[Path, Path]
 ) -> None:

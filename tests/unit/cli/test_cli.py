@@ -143,3 +143,11 @@ def test_every_command_has_json() -> None:
             has_json = any("--json" in option.opts for option in command.params)
             called = name if command is found else f"{name} {command.name}"
             assert has_json != (called in SERVERS), called
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", ".hidden", "x" * 300, "ü"])
+def test_a_run_whose_name_no_folder_should_have_is_refused_before_it_begins(renewal_project: Path, name: str) -> None:
+    for option in ("--name", "--resume"):
+        found = run("pipeline", "run", "renewal", option, name)
+        assert (found.exit_code, "cannot name a run" in found.stderr) == (2, True)
+    assert not (renewal_project / ".serinus/runs").exists()

@@ -200,7 +200,11 @@ def test_a_torn_line_of_the_progress_is_sent_again(tmp_path: Path) -> None:
         handle.write('{"number": 1, "ms"')
     again = Progress(tmp_path)
     assert (again.done(0), again.done(1)) == (True, False)
+    again.finished(Sent(number=1, ms=2.0))
     again.close()
+    last = Progress(tmp_path)
+    assert [one.ms for one in last.sent()] == [1.0, 2.0]
+    last.close()
 
 
 def test_a_refused_request_is_a_failure_and_is_not_sent_again(

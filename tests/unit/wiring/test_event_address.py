@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serinus.core.errors import UsageError
 from serinus.core.names import ModelRef, ServiceRef
 from serinus.wiring.adapters import deployer
 from serinus.wiring.project import open_project
@@ -41,3 +42,14 @@ def test_with_a_redis_of_the_profile_predictors_log_there_and_the_collector_drai
         assert (str(served.service), str(collects.service)) == (str(service), str(service))
         assert collects.folder == str(folder)
         assert served.writers_folder == folder / "writers"
+
+
+@pytest.mark.parametrize("address", ["events", "/var/events", "file:///var/events"])
+def test_a_folder_in_which_services_would_meet_is_refused(
+    renewal_project: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """KPIs are read from the folder of the service: rows in another one would be seen by nothing."""
+    monkeypatch.setenv("SERINUS_EVENTS", address)
+    with pytest.raises(UsageError, match="no address of a Redis for events") as told:
+        _settings(SERVICES[0])
+    assert "SERINUS_EVENTS" in told.value.hint

@@ -25,6 +25,7 @@ from serinus.core.rollout.memory import is_new
 from serinus.core.words import Phase
 from serinus.files import locked
 from serinus.rollout.registry_sync import owner_of
+from serinus.wiring import old_home as old_home_module
 from serinus.wiring.adapters import registry
 from serinus.wiring.home_layout import is_old
 from serinus.wiring.old_home import convert, planned
@@ -150,6 +151,25 @@ def test_converting_again_changes_nothing(home: Path) -> None:
     assert found.exit_code == 0
     assert "nothing to do" in found.stdout
     assert contents(home) == before
+
+
+def test_one_that_finds_it_converted_when_its_turn_comes_changes_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another conversion ends between its first look and its lock."""
+    after: list[dict[str, Any]] = []
+
+    def looked(path: Path) -> bool:
+        found = is_old(path)
+        if not after:
+            after.append({})
+            convert(path, named)
+            after[0] = contents(path)
+        return found
+
+    monkeypatch.setattr(old_home_module, "is_old", looked)
+    assert convert(home, named).services == ()
+    assert contents(home) == after[0]
 
 
 def test_killed_anywhere_and_run_again_it_comes_to_the_same_end() -> None:
