@@ -29,6 +29,7 @@ _SUFFIX = ".parquet"
 _STALE_SECONDS = 600.0
 # Bytes of rows up to which a segment is written as it is.
 _SMALL = 1 << 16
+_NUMBERS = pa.list_(pa.float64())
 
 
 class ParquetEventLog:
@@ -133,10 +134,10 @@ class ParquetEventLog:
     def _publish(self, stream: Stream, name: str, table: pa.Table, inputs: tuple[str, ...]) -> Segment:
         labelled = table.cast(SCHEMAS[stream]).replace_schema_metadata({_INPUTS: json.dumps(inputs).encode()})
         sink = pa.BufferOutputStream()
-        # Probabilities are all different, and a few rows get no smaller: neither is worth the time before the answer.
-        names = [one.name for one in labelled.schema if one.name != "probabilities"]
+        # Numbers in lists are all different, and a few rows get no smaller: neither is worth time before the answer.
+        repeating = [_leaf(one) for one in labelled.schema if one.type != _NUMBERS]
         compression = "zstd" if labelled.nbytes > _SMALL else "none"
-        pq.write_table(labelled, sink, compression=compression, use_dictionary=names)
+        pq.write_table(labelled, sink, compression=compression, use_dictionary=repeating)
         with self._refusing(stream):
             self._disk.replace(self._path(stream, name), sink.getvalue().to_pybytes())
         return Segment(stream, name, len(table), inputs)
@@ -170,3 +171,8 @@ def _superseded(listed: Sequence[Segment]) -> set[str]:
     gone = {name for one in listed for name in one.inputs}
     merged = [(one.name, set(one.inputs)) for one in listed if one.inputs]
     return gone | {name for name, leaves in merged if any(leaves < others for _, others in merged)}
+
+
+def _leaf(column: pa.Field) -> str:
+    """Where parquet has the values of a column; by the name of a list it would find none, and say nothing."""
+    return f"{column.name}.list.element" if pa.types.is_list(column.type) else str(column.name)

@@ -97,7 +97,7 @@ def kpi_figures(
     """
     groups = [group for group in KpiPlan.of(card).groups if group.seconds in rows]
     found = [
-        _figure(kpi, part, division)
+        _figure(kpi, kpi.metric(card.framing.label.name), part, division)
         for group in groups
         for division, part in divided(rows[group.seconds], rollouts, by)
         for kpi in group.kpis
@@ -128,7 +128,7 @@ def latency(sent: Sequence[Sent]) -> dict[str, float]:
     return {"p50": float(p50), "p99": float(p99)}
 
 
-def _figure(kpi: Kpi, rows: pa.Table, division: Division) -> Figure:
+def _figure(kpi: Kpi, metric: str, rows: pa.Table, division: Division) -> Figure:
     clusters = _codes(rows["entity"].to_pylist())
     sums = [np.asarray(rows[name].to_numpy()) for name in kpi.columns]
     top, bottom = sums[0], sums[1] if len(sums) > 1 else np.ones(len(rows))
@@ -138,7 +138,7 @@ def _figure(kpi: Kpi, rows: pa.Table, division: Division) -> Figure:
         found = share(top, bottom, clusters)
     else:
         found = rate(top, bottom, clusters, event=kpi.cap or 1.0)
-    figure = _told(kpi.name, kpi.formula.name, kpi.metric, found, len(rows))
+    figure = _told(kpi.name, kpi.formula.name, metric, found, len(rows))
     return figure.model_copy(update=asdict(division))
 
 

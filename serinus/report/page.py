@@ -171,7 +171,8 @@ def _table(evaluation: Evaluation) -> dict[str, Any]:
         }
         for name, metrics in evaluation.baselines.items()
     ]  # fmt: skip
-    return {"heads": [head for _, head, _ in shown], "rows": rows}
+    ranking = bool(of_family("hits", evaluation.models[0].metrics))
+    return {"heads": [head for _, head, _ in shown], "rows": rows, "ranking": ranking}
 
 
 def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:

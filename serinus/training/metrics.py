@@ -35,8 +35,8 @@ class Window:
     @classmethod
     def of(cls, rows: pd.DataFrame, card: Problem) -> Window:
         """Of a split of the card's problem."""
-        wanted = card.requirements
-        caps = [one.cap for one in wanted.kpis if one.cap is not None and family_of(one.metric)[0] == "revenue"]
+        wanted, label = card.requirements, card.framing.label.name
+        caps = [one.cap for one in wanted.kpis if one.cap is not None and family_of(one.metric(label))[0] == "revenue"]
         return cls(rows, card.framing.kind is Kind.RANKING, wanted.k, min(caps, default=np.inf))
 
     @property

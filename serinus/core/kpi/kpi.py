@@ -64,10 +64,11 @@ class Kpi(CardPart):
         """The columns of KPI rows that it fills: its own, or the two sums whose quotient it is."""
         return tuple(self.name + part for part in self.formula.columns)
 
-    @property
-    def metric(self) -> str:
-        """The metric of evaluation that is the same figure (`hits_at_10`); empty when none is."""
-        family = self.formula.metric
+    def metric(self, label: str) -> str:
+        """The metric of evaluation, which knows the label's outcomes alone, that is the same figure (`hits_at_10`);
+        empty when none is.
+        """
+        family = self.formula.metric if self.outcome in (None, label) else ""
         return f"{family}_at_{self.k}" if family and self.k and self.formula.has_k else family
 
     def judged_in_shadow(self, *, independent_outcomes: bool) -> bool:

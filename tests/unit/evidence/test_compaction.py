@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from memory_log import DAY, START, decided, exposure, inputs, outcome, scores
 
 from serinus.core.card import Problem
@@ -57,3 +60,13 @@ def test_what_was_not_read_stays_as_it_is(tmp_path: Path) -> None:
     compaction(log, MOST)({Stream.EXPOSURES.value: names[:MOST]})
     assert len(log.segments(Stream.EXPOSURES)) == 3
     assert len(log.segments(Stream.SCORES)) == MOST + 2
+
+
+@pytest.mark.parametrize("requests", [20, 2_000], ids=["as it comes", "packed"])
+def test_what_repeats_within_lists_takes_about_a_byte_an_item(tmp_path: Path, requests: int) -> None:
+    """Items and their order are most of the log; parquet names the values of a list by another name than the list."""
+    rng, log = np.random.default_rng(0), ParquetEventLog(tmp_path)
+    orders = [tuple(rng.permutation(100).tolist()) for _ in range(requests)]
+    log.append(Stream.DECISIONS, [replace(decided(f"r{n}"), order=order) for n, order in enumerate(orders)])
+    (file,) = (tmp_path / Stream.DECISIONS).iterdir()
+    assert file.stat().st_size < 1.2 * requests * 100 + 8_000

@@ -100,6 +100,15 @@ def test_a_ranking_is_shown_whole() -> None:
     assert "<b>0 of 1</b>" in html
 
 
+@pytest.mark.parametrize("k", [1, 5, 10, 50])
+def test_a_ranking_of_any_page_says_that_nobody_saw_it(k: int) -> None:
+    at_k = {name.replace("_10", f"_{k}"): value for name, value in RANKING.items()}
+    html = render(_run(_evaluation(BASE | at_k, at_k)))
+    assert f"hits@{k}<" in html
+    assert "nobody was ever shown" in html
+    assert k == 10 or "@10<" not in html
+
+
 def test_every_candidate_that_is_registered_shows_its_own_gates() -> None:
     html = render(_run(_evaluation(BASE | RANKING, RANKING)))
     assert "gates passed by linear</span><b>1 of 2</b>" in html

@@ -140,11 +140,15 @@ def test_training_measures_the_first_five(card: Problem) -> None:
 
 def test_revenue_follows_the_page_and_its_cap_is_that_of_the_revenue(card: Problem) -> None:
     (revenue,) = (one for one in card.requirements.kpis if one.name == "revenue")
-    assert (revenue.k, revenue.metric) == (5, "revenue_at_5")
+    assert (revenue.k, revenue.metric("bought")) == (5, "revenue_at_5")
     raw = card.model_dump(mode="json", by_alias=True)
     raw["requirements"]["kpis"].append(
         {"name": "spent", "formula": "outcome_value", "outcome": "order", "cap": 7, "direction": "higher",
          "role": "report", "per": "request"}
+    )  # fmt: skip
+    raw["requirements"]["kpis"].append(
+        {"name": "worth", "formula": "revenue", "outcome": "order", "cap": 7, "direction": "higher", "role": "report",
+         "per": "request"}
     )  # fmt: skip
     assert Window.of(rows_of(), parse_card(raw)).revenue_cap == revenue.cap == 200
 

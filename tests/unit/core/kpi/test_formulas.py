@@ -98,5 +98,7 @@ def test_an_unknown_formula_is_told_with_the_known_ones(retail_card: Any) -> Non
 
 def test_a_kpi_names_the_figure_of_evaluation_that_is_the_same_and_others_name_none(retail_card: Any) -> None:
     hits = next(one for one in retail_card.requirements.kpis if one.formula.name == "hits_at_k")
-    assert (hits.metric, hits.model_copy(update={"k": 5}).metric) == ("hits_at_10", "hits_at_5")
-    assert hits.model_copy(update={"formula": FORMULAS["ctr"]}).metric == ""
+    assert (hits.metric("bought"), hits.model_copy(update={"k": 5}).metric("bought")) == ("hits_at_10", "hits_at_5")
+    assert hits.model_copy(update={"formula": FORMULAS["ctr"]}).metric("bought") == ""
+    named = hits.model_copy(update={"outcome": "bought"})
+    assert (named.metric("bought"), named.metric("viewed")) == ("hits_at_10", ""), "evaluation knows the label alone"
