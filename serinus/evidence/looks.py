@@ -7,8 +7,8 @@ the same looks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from serinus.core.stats.reading import Counts, Look
 from serinus.core.words import Arm, Stage
 from serinus.evidence.grid import Grid
 from serinus.evidence.matching import codes, column
-from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged
+from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Sorted
 from serinus.evidence.units import Seen, grown
 
 Floats = NDArray[np.float64]
@@ -46,31 +46,6 @@ class Placed:
     closed: float
     position: int
     look: Look
-
-
-def looks(
-    routed: Routed, kpis: Sequence[Kpi], windows: Mapping[str, Window], covariates: Sequence[str]
-) -> tuple[Placed, ...]:
-    """All looks so far, numbered from 1: those that close together goals first, then in the card's order.
-
-    `windows` by KPI name; `covariates` in the order predictors log them.
-    """
-    placed = []
-    for position, kpi in enumerate(sorted(kpis, key=lambda kpi: kpi.role != "goal")):
-        if kpi.name in windows:
-            window = windows[kpi.name]
-            for stage in Stage:
-                part = judged(routed, window.rows, stage)
-                folded = KpiLooks(kpi, stage, position, covariates)
-                placed += folded.take(part, codes(part.table["unit"]), closing(window, part))
-    placed.sort(key=lambda one: (one.closed, one.position, one.look.number))
-    return tuple(replace(one, look=replace(one.look, sequence=number)) for number, one in enumerate(placed, 1))
-
-
-def closing(window: Window, part: Judged) -> Floats:
-    """When each judged row closed, never falling."""
-    place = pc.index_in(part.table["id"], value_set=window.rows.table["id"]).to_numpy()
-    return np.maximum.accumulate(window.closed[place])
 
 
 def of_one_arm(kpi: Kpi, table: pa.Table, covariates: Sequence[str]) -> Moments:

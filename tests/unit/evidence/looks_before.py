@@ -19,7 +19,7 @@ from serinus.core.stats.reading import Counts, Look
 from serinus.core.words import Arm, Stage
 from serinus.evidence.looks import Placed, Window
 from serinus.evidence.matching import codes, column
-from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, judged
+from serinus.evidence.rollout_rows import ARMS, CANARY_CODE, Judged, Routed, Sorted, judged
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,7 +48,7 @@ def looks(
 def _of_stage(
     routed: Routed, kpi: Kpi, window: Window, stage: Stage, covariates: Sequence[str], position: int
 ) -> list[Placed]:
-    part = judged(routed, window.rows, stage)
+    part = _judged(routed, window.rows, stage)
     if kpi.per == "unit":
         part = _first_of_units(part)
     if not len(part.table):
@@ -66,6 +66,22 @@ def _of_stage(
         look = Look(0, kpi.name, number, stage, step, float(at[:end].max()), units, increment, began)
         found.append(Placed(float(closed[end - 1]), position, look))
     return found
+
+
+def _judged(routed: Routed, rows: Sorted, stage: Stage) -> Judged:
+    """In shadow both rows of a request one after the other, stable first, where the later of them was."""
+    _, part = judged(routed, rows, stage)
+    if stage is Stage.WEIGHTS:
+        return part
+    request, arms = part.table["request_id"].to_pylist(), part.arm.tolist()
+    place = {(one, arm): row for row, (one, arm) in reversed(list(enumerate(zip(request, arms, strict=True))))}
+    whole = sorted(
+        (max(place[one, 0], place[one, 1]), one) for one in set(request) if (one, 0) in place and (one, 1) in place
+    )
+    order = np.array([place[one, arm] for _, one in whole for arm in (0, 1)], dtype=np.int64)
+    return Judged(
+        part.table.take(pa.array(order)), np.repeat(np.arange(len(whole)), 2), part.step[order], part.arm[order]
+    )
 
 
 def _increments(

@@ -12,8 +12,8 @@ def same_looks(mine: tuple[Look, ...], theirs: tuple[Look, ...]) -> None:
     """Fails where one of them differs."""
     assert len(mine) == len(theirs)
     for one, other in zip(mine, theirs, strict=True):
-        left = (one.sequence, one.kpi, one.number, one.stage, one.step, one.at, one.step_units, one.began)
-        assert left == (other.sequence, other.kpi, other.number, other.stage, other.step, other.at, other.step_units, other.began)
+        left = (one.sequence, one.kpi, one.number, one.stage, one.step, one.at, one.step_units, one.step_from)
+        assert left == (other.sequence, other.kpi, other.number, other.stage, other.step, other.at, other.step_units, other.step_from)
         if isinstance(one.increment, Moments):
             assert isinstance(other.increment, Moments)
             rest = one.increment - other.increment

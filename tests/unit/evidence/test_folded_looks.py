@@ -36,7 +36,7 @@ from serinus.core.stats.judge import tests_of as made_tests
 from serinus.core.stats.reading import Look
 from serinus.core.words import Stage
 from serinus.evidence.grid import Grid
-from serinus.evidence.looks import Window, looks
+from serinus.evidence.looks import Window
 from serinus.evidence.rollout_rows import Routed, classify
 from serinus.evidence.source import spans
 
@@ -58,11 +58,12 @@ def _windows(rows: list[dict[str, Any]]) -> tuple[Routed, dict[str, Window]]:
 @given(st.integers(0, 99), st.integers(5, 400), st.integers(1, 30), st.booleans())
 @settings(max_examples=15, deadline=None)
 def test_a_fold_gives_the_looks_that_counting_anew_gives(seed: int, count: int, every: int, faults: bool) -> None:
-    routed, windows = _windows(visits(seed, count, faults=faults))
+    rows = visits(seed, count, faults=faults)
+    routed, windows = _windows(rows)
     kpis = tuple(kpi.model_copy(update={"look_every": every}) for kpi in KPIS)
-    found, expected = (one(routed, kpis, windows, COVARIATES) for one in (looks, counted_anew))
-    assert [(one.closed, one.position) for one in found] == [(one.closed, one.position) for one in expected]
-    same_looks(tuple(one.look for one in found), tuple(one.look for one in expected))
+    expected = counted_anew(routed, kpis, windows, COVARIATES)
+    found = evidence(rows, LATER).read(spec_of(kpis), LAST)
+    same_looks(found.looks, tuple(one.look for one in expected))
 
 
 def _ends(kpi: Kpi, units: list[int], times: np.ndarray, parts: list[int]) -> list[int]:
