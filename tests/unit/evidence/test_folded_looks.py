@@ -149,3 +149,17 @@ def test_forty_customers_whose_every_request_fails_are_found() -> None:
     found = [judge.read(look) for look in _of(rows, kpi)]
     assert len(found) == 5
     assert any(one.harm for one in found)
+
+
+def test_three_hundred_customers_who_return_are_looked_at_for_ever() -> None:
+    """Audit F7: they brought six looks, and the rollout stood still."""
+    units = [f"u{i}" for i in range(300)]
+    rows = [
+        row(f"r{n}", u, arm_of(u, 25), BEGIN + HOURS + 5 + 12.0 * n)
+        for n, u in ((n, units[n % 300]) for n in range(7_200))
+    ]
+    kpi = HITS.model_copy(update={"look_every": 50})
+    found = _of(rows, kpi)
+    assert [one.step_units for one in found[:6]] == [50, 100, 150, 200, 250, 300]
+    assert len(found) == 6 + (7_200 - 300) // 500
+    assert found[-1].at > rows[-1]["at"] - 12.0 * 500
