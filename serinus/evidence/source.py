@@ -45,7 +45,8 @@ class KpiEvidence:
     def ask(self, spec: RolloutSpec, state: RolloutState) -> Question:
         """What is to be read for a rollout as it stands."""
         return Question(
-            Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle, gaps(state)), tuple(spec.kpis)
+            Routed(spec.stable.name, spec.candidate.name, spec.seed, spans(state), self._settle, gaps(state)),
+            tuple(spec.kpis),
         )
 
     def increment(self, question: Question, after: int) -> Increment:

@@ -13,7 +13,16 @@ def same_looks(mine: tuple[Look, ...], theirs: tuple[Look, ...]) -> None:
     assert len(mine) == len(theirs)
     for one, other in zip(mine, theirs, strict=True):
         left = (one.sequence, one.kpi, one.number, one.stage, one.step, one.at, one.step_units, one.step_from)
-        assert left == (other.sequence, other.kpi, other.number, other.stage, other.step, other.at, other.step_units, other.step_from)
+        assert left == (
+            other.sequence,
+            other.kpi,
+            other.number,
+            other.stage,
+            other.step,
+            other.at,
+            other.step_units,
+            other.step_from,
+        )
         if isinstance(one.increment, Moments):
             assert isinstance(other.increment, Moments)
             rest = one.increment - other.increment
