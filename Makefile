@@ -110,6 +110,7 @@ bench: $(STAMP) ## benchmarks, each with its peer in the same run; results in .s
 	$(PY) benchmarks/redis_store.py
 	$(PY) benchmarks/snapshots.py
 	$(PY) benchmarks/event_log.py
+	$(PY) benchmarks/next_look.py
 	@test -d $${SERINUS_HOME:-.serinus}/recordings || $(MAKE) --no-print-directory demo # serving needs a trained service
 	$(PY) benchmarks/serving.py
 

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from serinus.core.assignment import PER_PERCENT, places
 from serinus.core.events import BucketCheck
-from serinus.core.rollout.ports import FirstSeen
-from serinus.core.stats.moments import Cell
 from serinus.core.words import Arm, Stage
 from serinus.evidence.matching import codes, column, is_in
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 STABLE_CODE, CANARY_CODE = 0, 1
 ARMS = (Arm.STABLE, Arm.CANARY)
 
@@ -112,20 +111,43 @@ def _misplaced(routed: Routed, table: pa.Table, span: Ints, arm: Ints) -> Bools:
     return found
 
 
-def judged(routed: Routed, rows: Sorted, stage: Stage) -> Judged:
-    """The rows of a stage that may be judged. In shadow only requests that both arms answered."""
+def judged(routed: Routed, rows: Sorted, stage: Stage) -> tuple[Ints, Judged]:
+    """The rows of a stage that may be judged, with their places; in shadow they are not paired yet."""
     stages = np.array([one.stage is stage for one in routed.spans] or [False])
     keep = np.flatnonzero((rows.reason == "") & stages[rows.span])
-    table, arm = rows.table.take(pa.array(keep)), rows.arm[keep]
     steps = np.array([one.step for one in routed.spans], dtype=np.int64)[rows.span[keep]]
-    if stage is Stage.WEIGHTS:
-        return Judged(table, np.arange(len(keep)), steps, arm)
-    return _paired(table, steps, arm)
+    return keep, Judged(rows.table.take(pa.array(keep)), np.arange(len(keep)), steps, rows.arm[keep])
 
 
-def _paired(table: pa.Table, step: Ints, arm: Ints) -> Judged:
-    """Both rows of a request one after the other, stable first, where the later of them was."""
-    request = codes(table["request_id"])
+class Pairing:
+    """Joins the two answers to a request in shadow; one whose copy has not come waits."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[Judged, Floats] | None = None
+
+    def take(self, part: Judged, closed: Floats) -> tuple[Judged, Floats]:
+        """More rows and when they closed: both rows of a request one after the other, stable first, where the later of
+        them was.
+        """
+        table, step, arm = part.table, part.step, part.arm
+        if self._waiting is not None:
+            held, held_closed = self._waiting
+            table = pa.concat_tables([held.table, table], promote_options="permissive")
+            step, arm = np.concatenate([held.step, step]), np.concatenate([held.arm, arm])
+            closed = np.concatenate([held_closed, closed])
+        request = codes(table["request_id"])
+        order = _pairs(request, arm)
+        alone = np.flatnonzero(~np.isin(request, request[order]))
+        self._waiting = _some(table, np.arange(len(alone)), step, arm, alone), closed[alone]
+        return _some(table, np.repeat(np.arange(len(order) // 2), 2), step, arm, order), closed[order]
+
+
+def _some(table: pa.Table, entry: Ints, step: Ints, arm: Ints, rows: Ints) -> Judged:
+    return Judged(table.take(pa.array(rows)), entry, step[rows], arm[rows])
+
+
+def _pairs(request: Ints, arm: Ints) -> Ints:
+    """The first row of each arm of the requests that have both, ordered by the later one."""
     last = {}
     seen: dict[tuple[int, int], int] = {}
     for position, key in enumerate(zip(request.tolist(), arm.tolist(), strict=True)):
@@ -133,21 +155,4 @@ def _paired(table: pa.Table, step: Ints, arm: Ints) -> Judged:
         last[key[0]] = position
     whole = [one for one in last if (one, STABLE_CODE) in seen and (one, CANARY_CODE) in seen]
     whole.sort(key=lambda one: max(seen[one, STABLE_CODE], seen[one, CANARY_CODE]))
-    order = np.array([seen[one, code] for one in whole for code in (STABLE_CODE, CANARY_CODE)], dtype=np.int64)
-    return Judged(table.take(pa.array(order)), np.repeat(np.arange(len(whole)), 2), step[order], arm[order])
-
-
-def first_seen(routed: Routed, rows: Sorted, looks: Ints) -> tuple[FirstSeen, ...]:
-    """Once a unit, whatever its assignment, in order of closing: what a check of the arms' shares counts.
-
-    `looks`: by row, how many looks had closed before it did.
-    """
-    weighted = np.array([one.stage is Stage.WEIGHTS for one in routed.spans] or [False])
-    keep = np.flatnonzero(np.isin(rows.reason, ["", "other arm"]) & weighted[rows.span])
-    table = rows.table.take(pa.array(keep))
-    _, first = np.unique(codes(table["unit"]), return_index=True)
-    found = []
-    for position in keep[np.sort(first)].tolist():
-        cell = Cell(routed.spans[int(rows.span[position])].step, ARMS[int(rows.arm[position])])
-        found.append(FirstSeen(cell, float(rows.table["at"][position].as_py()), int(looks[position])))
-    return tuple(found)
+    return np.array([seen[one, code] for one in whole for code in (STABLE_CODE, CANARY_CODE)], dtype=np.int64)

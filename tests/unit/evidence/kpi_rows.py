@@ -216,13 +216,17 @@ def expected_looks(judged: pd.DataFrame, kpi: Kpi) -> list[Expected]:
 
     Counted from all rows up to each look, without any running sum: slow and plain.
     """
-    found, seen = [], set()
+    found, seen, units, count = [], dict[int, set[str]](), 0, 0
     entries = list(judged.groupby("entry", sort=False))
     for place, (_, part) in enumerate(entries):
-        before = len(seen)
-        seen |= set(part["unit"])
-        if len(seen) == before or len(seen) % kpi.look_every:
+        step = int(part["step"].iloc[-1])
+        if step not in seen:
+            seen[step], units, count = set(), 0, 0
+        units, count = units + len(set(part["unit"]) - seen[step]), count + len(part)
+        seen[step] |= set(part["unit"])
+        if units < kpi.look_every and count < 10 * kpi.look_every:
             continue
+        units, count = 0, 0
         rows = pd.concat([one for _, one in entries[: place + 1]])
         found.append(_expected(rows, len(found) + 1, int(part["step"].iloc[-1])))
     return found

@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evidence"))
 from fakes import ONE, START, TWO, Arms, Killed, Store, World
-from kpi_rows import COVARIATES, ERRORS, HITS, row, table_of
+from kpi_rows import COVARIATES, ERRORS, HITS, numbered, row, table_of
 
 from serinus.client import bucket_of
 from serinus.core.rollout.memory import Wanted
@@ -53,7 +53,7 @@ class Live:
 
     def engine(self) -> Engine:
         """A new process."""
-        evidence = KpiEvidence(self, PLAN, COVARIATES, now=lambda: self.world.now)  # type: ignore[arg-type]
+        evidence = KpiEvidence(self, PLAN, COVARIATES, now=lambda: self.world.now)
         return Engine(Ports(Arms(self.world), self, evidence, Store(self.world)), lambda: self.world.now)
 
     def apply(self, route: Route) -> Applied:
@@ -83,17 +83,9 @@ class Live:
         hits = float(np.random.default_rng(bucket_of("x", unit)).poisson(3))
         return row(f"r{unit}", unit, TWO.name if theirs else ONE.name, at, hits=hits)
 
-    def files(self) -> list[tuple[int, str]]:
+    def closed_after(self, generation: int) -> pa.Table:
         """See `KpiReducer`."""
-        return [(number, str(number)) for number in range(len(self.seconds))]
-
-    def file(self, name: str) -> pa.Table:
-        """See `KpiReducer`."""
-        return self.seconds[int(name)]
-
-    def no_rows(self) -> pa.Table:
-        """See `KpiReducer`."""
-        return table_of([])
+        return numbered(dict(enumerate(self.seconds[generation:], generation + 1)), table_of([]))
 
     def end(self, seconds: int = 200) -> RolloutState:
         """The state when it has ended, or after so long."""
