@@ -60,12 +60,20 @@ def in_thread(work: Callable[[], None]) -> None:
 
 
 class RegistrySync:
-    """`tell` is called with each new finding; `run` carries out a try, which may take as long as it likes."""
+    """`tell` is called with each new finding; `run` carries out a try, which may take as long as it likes.
+
+    `heir`: the service that shall have the aliases of a model which nobody has, for which a service claims them.
+    """
 
     def __init__(
-        self, registry: Registry, tell: Callable[[Synced], None], now: Callable[[], float], run: Run = in_thread
+        self,
+        registry: Registry,
+        tell: Callable[[Synced], None],
+        now: Callable[[], float],
+        run: Run = in_thread,
+        heir: Callable[[ServiceRef], ServiceRef] = lambda service: service,
     ) -> None:
-        self._registry, self._tell, self._now, self._run = registry, tell, now, run
+        self._registry, self._tell, self._now, self._run, self._heir = registry, tell, now, run, heir
         self._lock, self._idle = threading.Lock(), threading.Event()
         self._idle.set()
         self._wanted: InService | None = None
@@ -108,7 +116,7 @@ class RegistrySync:
         fault: SerinusError | None = None
         remark = ""
         try:
-            remark = point(self._registry, wanted)
+            remark = point(self._registry, wanted, self._heir(wanted.service))
         except SerinusError as known:
             fault = known
         except Exception as unknown:  # noqa: BLE001 - the edge of a thread; whatever it is, the service goes on
@@ -140,8 +148,8 @@ class RegistrySync:
         return Synced(revision=wanted.revision.name, holds=False, since=self._tried_at, reason="not asked yet")
 
 
-def point(registry: Registry, wanted: InService) -> str:
-    """Makes what serves champion where the aliases are this service's, else says whose they are.
+def point(registry: Registry, wanted: InService, heir: ServiceRef) -> str:
+    """Makes what serves champion where the aliases are this service's, else says whose they are: `heir`'s at first.
 
     Raises `NotFound` when the registry has it no more, and what the registry raises.
     """
@@ -155,7 +163,7 @@ def point(registry: Registry, wanted: InService) -> str:
             hint=f"`serinus model restore {model} {number}` registers its bundle again",
         )
     mine = owner_of(wanted.service)
-    owner = registry.manage(model, mine)
+    owner = registry.manage(model, owner_of(heir))
     if owner != mine:
         return f"the aliases of {model} belong to {owner}"
     before = version_of(versions, wanted.before) if wanted.before is not None else None

@@ -30,7 +30,7 @@ from serinus.rollout.local_routes import LocalSplitter
 from serinus.rollout.local_store import LocalRollouts
 from serinus.rollout.registry_sync import RegistrySync, Synced
 from serinus.rollout.service import Make, ServiceController, ServiceView
-from serinus.wiring.adapters import bundle_store, online_address, registry
+from serinus.wiring.adapters import bundle_store, deployer, online_address, registry
 from serinus.wiring.disk_faults import accessible
 from serinus.wiring.evidence import reducer
 from serinus.wiring.lifeline import held
@@ -121,9 +121,18 @@ def _host(project: Project, ref: ServiceRef, hosting: Hosting) -> Hosted:
         ),
         store=service_store(project, ref),
     )
-    sync = RegistrySync(registry(project), _teller(place.registry), hosting.now)
+    sync = RegistrySync(
+        registry(project), _teller(place.registry), hosting.now, heir=lambda one: _heir(project, one, service.problem)
+    )
     controller = ServiceController(ports, sync, _maker(card, hosting), hosting.now)
     return Hosted(controller, arms, rollouts(project, ref), sync)
+
+
+def _heir(project: Project, service: ServiceRef, problem: str) -> ServiceRef:
+    """The usual service of a problem where there is one: whichever serves first, that decides no alias."""
+    usual = ServiceRef.parse(problem)
+    known = deployer(project).service(usual)
+    return usual if known is not None and known.problem == problem else service
 
 
 def _code() -> str:

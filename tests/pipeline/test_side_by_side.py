@@ -134,8 +134,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             world.collectors[service], world.running[service] = f"http://127.0.0.1:{port}", running
             running.enter_context(_process(world, "collect", service.shown, "--port", str(port)))
             running.enter_context(_process(world, "rollout", "run", service.shown, "--interval", "0.5"))
-            if service is FIRST:  # whoever serves first has the aliases
-                _until(lambda: _owns_aliases(world), "the first one has the aliases")
         for service in ENDS:
             _until(lambda service=service: world.places(service).route.exists(), f"{service} serves")
             world.played[service] = world.running[service].enter_context(_customers(world, service))
@@ -208,11 +206,6 @@ def _play(world: World, service: ServiceRef, played: Played, over: threading.Eve
                 when = datetime.now(UTC).isoformat()
                 outcomes.send_outcomes([{"id": request, "name": "churned", "request_id": request, "as_of": when}])
         asking.close()
-
-
-def _owns_aliases(world: World) -> bool:
-    told = services.synced(open_project(world.environment), FIRST)
-    return told is not None and told.holds
 
 
 def _begun(state: RolloutState | None) -> bool:

@@ -155,6 +155,20 @@ def test_of_two_services_of_one_model_the_first_has_the_aliases_and_the_other_sa
     assert (world.champions, world.tags) == ([1, 2], {2: {ROLLOUT_TAG: f"default/toy/{SECOND}"}})
 
 
+def test_a_service_that_comes_first_claims_for_the_one_that_shall_have_the_aliases() -> None:
+    world, other = World(), ServiceRef("lab", "toy")
+    lab = RegistrySync(
+        Registry(world),  # type: ignore[arg-type]
+        lambda _: None,
+        lambda: world.now,
+        run=lambda work: work(),
+        heir=lambda _: TOY,
+    )
+    found = lab.follow(InService(other, ONE.model_copy(update={"service": other})))
+    assert (found.holds, found.reason) == (True, "the aliases of toy belong to service/toy")
+    assert (world.champions, world.managed) == ([], "service/toy")
+
+
 def test_a_version_that_was_deleted_is_told_by_a_service_that_has_no_aliases_too() -> None:
     world = World(managed="service/another", deleted={2})
     sync = RegistrySync(Registry(world), lambda _: None, lambda: world.now, run=lambda work: work())  # type: ignore[arg-type]
