@@ -21,8 +21,9 @@ MOST_ITEMS = 500
 MOST_CONTEXT = 64
 MOST_FAULTS = 50
 REQUEST_ID_HEADER = "x-request-id"
-# Of a route's stamp; a rollout's name is a label of DNS, and the number of its route has six digits at most.
-MOST_ROUTE = 80
+# Of a route's stamp; a rollout's name is a label of DNS, and the number of its route has six digits at most. And of the
+# name of an arm, which is far shorter: a header of any size would be a row of any size.
+MOST_STAMP = 80
 
 # The limits of the fields are for the published schema; the validators alone decide.
 Id = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), BeforeValidator(written_id)]
@@ -63,8 +64,9 @@ class Instance(BaseModel):
 class Caller:
     """What the headers say, or gRPC's metadata: the bucket, the forced arm, the route's stamp and a request id.
 
-    Each is empty when absent. The stamp is taken as it came, and cut: evidence judges it, and whoever is answered by a
-    faulty gateway is answered all the same.
+    Each is empty when absent. Stamp and arm are taken as they came, cut, with "?" for what cannot be printed (it would
+    steer the terminal of who reads the log): evidence judges them, and whoever is answered by a faulty gateway is
+    answered all the same.
     """
 
     bucket: str = ""
@@ -76,8 +78,8 @@ class Caller:
     def of(cls, headers: Mapping[str, str] | None) -> Caller:
         """From lower-case header names."""
         found = headers or {}
-        route = found.get(ROUTE_HEADER, "")[:MOST_ROUTE]
-        return cls(found.get(HEADER, ""), found.get(ARM_HEADER, ""), route, found.get(REQUEST_ID_HEADER, ""))
+        arm, route = (_stamp(found.get(name, "")) for name in (ARM_HEADER, ROUTE_HEADER))
+        return cls(found.get(HEADER, ""), arm, route, found.get(REQUEST_ID_HEADER, ""))
 
     def fault(self) -> str:
         """What is wrong with the request id, empty when nothing is: it is never cut, for outcomes name it whole."""
@@ -86,6 +88,10 @@ class Caller:
             return "" if not self.request_id or written_id(self.request_id).isascii() else "must be ASCII"
         except ValueError as fault:
             return str(fault)
+
+
+def _stamp(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text[:MOST_STAMP])
 
 
 def parse_instance(raw: object, path: str) -> Instance:

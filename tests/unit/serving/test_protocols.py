@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from toy import SALT
 
 from serinus.client import bucket_header
-from serinus.client.bucket import ROUTE_HEADER
+from serinus.client.bucket import ARM_HEADER, ROUTE_HEADER
 from serinus.core.errors import BundleError
 from serinus.serving.kserve_model import PredictorModel
 
@@ -226,6 +226,19 @@ def test_the_stamp_of_the_route_is_logged_as_it_came_and_cut(ranking: Toy, proto
     (exposure,) = ranking.log.exposures
     assert exposure.route == STAMPS[stamp]
     assert (exposure.service, exposure.forced_arm, exposure.bucket_check) == ("default/toy", "", "missing")
+
+
+@pytest.mark.parametrize("name", [ARM_HEADER, ROUTE_HEADER])
+@pytest.mark.parametrize(("value", "logged"), [(b"x" * 30_000, "x" * 80), (b"a\x1b31m\tb", "a?31m?b")])
+def test_a_header_that_is_logged_has_a_length_and_steers_no_terminal(
+    ranking: Toy, name: str, value: bytes, logged: str
+) -> None:
+    body = {"instances": [{"entity": "1", "items": ["a", "c"]}]}
+    with TestClient(app(ranking)) as client:
+        assert client.post(PREDICT, json=body, headers=[(name.encode(), value)]).status_code == 200
+    (exposure,) = ranking.log.exposures
+    assert (exposure.forced_arm or exposure.route) == logged
+    assert exposure.bucket_check == ("forced" if name == ARM_HEADER else "missing")
 
 
 def test_grpc_faults_are_statuses_with_the_field_and_fill_no_log(
