@@ -28,6 +28,7 @@ class FolderBundleStore:
         if not target.exists():
             self._publish(folder, target)
         self._disk.sync(target.parent)  # whoever published it may have been killed before
+        _require_content(target, digest)  # a version of what was changed there would be registered, and never served
         return digest
 
     def get(self, model: str, digest: str) -> Path:
@@ -35,10 +36,7 @@ class FolderBundleStore:
         folder = self.root / model / digest
         if not self.has(model, digest):
             raise NotFound(f"no bundle at {folder}", hint="`serinus model list` shows the registered versions")
-        if content_hash(folder) != digest:
-            raise BundleError(
-                f"the bundle at {folder} has changed since it was stored", cause="its content hash differs"
-            )
+        _require_content(folder, digest)
         return folder
 
     def has(self, model: str, digest: str) -> bool:
@@ -53,3 +51,12 @@ class FolderBundleStore:
         # Another process may publish the same content first; identical by name.
         with suppress(FileExistsError), self._disk.new_folder(target) as fresh:
             shutil.copytree(source, fresh, dirs_exist_ok=True)
+
+
+def _require_content(folder: Path, digest: str) -> None:
+    if not (folder / MANIFEST).is_file() or content_hash(folder) != digest:
+        raise BundleError(
+            f"the bundle at {folder} has changed since it was stored",
+            cause="its content hash differs",
+            hint="delete that folder, and put a copy there, or train again: the same code and data make the same",
+        )

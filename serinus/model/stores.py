@@ -26,7 +26,7 @@ class Store(Protocol):
     """Immutable bundles by model and content hash, in one place."""
 
     def put(self, model: str, folder: Path) -> str:
-        """Stores a copy of the bundle in `folder`; returns its content hash."""
+        """Stores a copy of the bundle in `folder`; its content hash. Raises `BundleError` where one has changed."""
 
     def get(self, model: str, digest: str) -> Path:
         """A local folder with the bundle. Raises `NotFound`, or `BundleError` when its content has changed."""

@@ -94,6 +94,22 @@ def test_a_bundle_that_changed_is_refused(tmp_path: Path, made: Path) -> None:
             read()
 
 
+@pytest.mark.parametrize("damage", ["changed", "half deleted"])
+def test_a_bundle_is_not_taken_for_stored_where_what_is_stored_changed(tmp_path: Path, made: Path, damage: str) -> None:
+    """A version would be registered that nobody can serve. What the hint says mends it."""
+    stores = BundleStores({"home": str(tmp_path / "store")})
+    folder = stores.get(stores.put("toy", made))
+    if damage == "changed":
+        (folder / "weights.npz").write_bytes(b"")
+    else:
+        (folder / "bundle.json").unlink()
+    with pytest.raises(BundleError, match="has changed since it was stored") as told:
+        stores.put("toy", made)
+    assert "delete that folder" in told.value.hint
+    shutil.rmtree(folder)
+    assert stores.get(stores.put("toy", made)) == folder
+
+
 @pytest.mark.parametrize(
     "uri", [f"bundles://home/toy/{'0' * 64}", f"file:///gone/toy/{'0' * 64}", "file:///nowhere", "file:///b/9"]
 )
