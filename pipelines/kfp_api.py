@@ -145,7 +145,7 @@ class KfpRuns:
 def specification(package: Path, image: str = "") -> dict[str, Any]:
     """The package as the API wants it, its components in `image` when there is one. Raises `DataError`."""
     try:
-        documents = list(yaml.safe_load_all(package.read_text(encoding="utf-8")))
+        documents = list(yaml.load_all(package.read_text(encoding="utf-8"), yaml.CSafeLoader))
     except (OSError, yaml.YAMLError) as fault:
         raise DataError(f"{package} is not a compiled pipeline", cause=str(fault)) from fault
     if image:
