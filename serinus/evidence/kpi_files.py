@@ -8,8 +8,9 @@ and a row is written anew about that often.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -45,33 +46,38 @@ def closed_after(folder: StateFolder, empty: pa.Table, generation: int) -> pa.Ta
 
 @dataclass(frozen=True)
 class Keep:
-    """How long KPI rows are kept: `seconds` of event time before the newest, and longer while somebody reads those
-    `since` a moment. So a service that nobody asks any more keeps its last ones.
+    """How long KPI rows are kept: until one has closed after them that is `seconds` of event time newer, and longer
+    while somebody reads those `since` a moment. So a service that nobody asks any more keeps its last ones, and rows
+    whose event time goes back, as those of a replay after live traffic, are not taken for old ones.
     """
 
     seconds: float = math.inf
     since: Callable[[], float] = lambda: math.inf
 
-    def before(self, newest: float, files: Iterable[KpiFile]) -> float:
-        """The event time (epoch s) before which rows of these files may go. Asks who reads only where some may."""
-        bound = newest - self.seconds
-        return min(bound, self.since()) if any(one.first < bound for one in files) else -math.inf
+    def before(self, files: Sequence[KpiFile]) -> list[float]:
+        """For each of these files, in order of closing: the event time (epoch s) before which rows of it may go.
+
+        Asks who reads only where some may.
+        """
+        newer = list(accumulate((one.last for one in reversed(files[1:])), max, initial=-math.inf))
+        bounds = [one - self.seconds for one in reversed(newer)]
+        if all(one.first >= bound for one, bound in zip(files, bounds, strict=False)):
+            return [-math.inf] * len(files)
+        since = self.since()
+        return [min(bound, since) for bound in bounds]
 
 
 def merged(
     folder: StateFolder, files: Sequence[KpiFile], name: str, empty: pa.Table, keep: Keep
 ) -> tuple[KpiFile, ...]:
     """These files with the newest made one where that is due. Rows too old go with their file, or when it is merged."""
-    newest = max((one.last for one in files), default=0.0)
-    before = keep.before(newest, files[:1])
-    files = [one for one in files if one.last >= before]
+    files = [one for one, before in zip(files, keep.before(files), strict=True) if one.last >= before]
     count = _due(files)
     if count < 2:
         return tuple(files)
     inputs = files[-count:]
-    before = keep.before(newest, inputs)
     grown, first = folder.growing(name, _columns(folder, inputs, empty)), math.inf
-    for one in inputs:
+    for one, before in zip(inputs, keep.before(inputs), strict=True):
         for part in _parts(folder, one):
             kept = part.filter(pc.greater_equal(part["as_of"], before)) if one.first < before else part
             first = min(first, float(column(kept, "as_of").min(initial=math.inf)))

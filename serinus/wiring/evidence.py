@@ -38,12 +38,15 @@ def reducer(project: Project, service: ServiceRef, card: Problem) -> KpiReducer:
 
 
 def _keep(plan: KpiPlan, card: Problem, store: RolloutStore) -> Keep:
-    """So long that a rollout as long as any may be finds all its rows closed; one that is paused may take longer."""
+    """So long that a rollout as long as any may be finds all its rows closed, and all of them while one lives.
+
+    One that is paused may take longer, and one that is replayed has rows older than itself.
+    """
     seconds = plan.longest + card.operation.rollout.max_duration.total_seconds() + RETRY_SECONDS
 
     def since() -> float:
-        living = [store.spec(name).created_at for name in store.names() if not store.state(name).phase.ended]
-        return min(living, default=math.inf)
+        lives = any(not store.state(name).phase.ended for name in store.names())
+        return -math.inf if lives else math.inf
 
     return Keep(seconds, since)
 

@@ -200,6 +200,28 @@ def test_rows_that_somebody_reads_stay_however_old(tmp_path: Path, retail_card: 
     assert [row["request_id"] for row in service.reducer.rows().to_pylist()] == ["r200"]
 
 
+@pytest.mark.parametrize("pause", [1, 3])
+def test_a_replay_after_live_traffic_finds_its_rows_and_is_dropped_once_newer_ones_close(
+    tmp_path: Path, retail_card: Problem, pause: int
+) -> None:
+    """Event time goes back for years, and nobody reads; now and then nothing closes."""
+    service, live = Service(tmp_path, _at_once(retail_card), keep=40 * DAY), START + 5_000 * DAY
+    service.ask(0, live)
+    service.reducer.reduce(live)
+    for number in range(1, 40):
+        service.ask(number, START + number * DAY)
+        if number % pause == 0:
+            service.reducer.reduce(START + number * DAY)
+    service.reducer.reduce(live)
+    assert {row["request_id"] for row in service.reducer.rows().to_pylist()} >= {f"r{one}" for one in range(1, 40)}
+    for number in range(40, 140):
+        service.ask(number, live + number * DAY)
+        service.reducer.reduce(live + number * DAY)
+    found = {row["request_id"] for row in service.reducer.rows().to_pylist()}
+    assert f"r{39}" not in found
+    assert found >= {f"r{one}" for one in range(99, 140)}
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_what_comes_again_and_what_comes_late_is_seen_across_merges(
     tmp_path: Path, retail_card: Problem, restarts: bool
