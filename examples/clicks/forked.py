@@ -53,11 +53,16 @@ def train(project: Project, problem: str, name: str, register: str, on_event: On
         raise DataError(f"step {failed.name} of the pipeline failed", cause=cause, hint=f"its log: {run.folder}")
 
 
+def imported() -> None:
+    """This process has imported what steps need."""
+    for name in _NEEDED:
+        import_module(name)
+
+
 @contextmanager
 def _forked_steps() -> Iterator[None]:
     """While it lasts, kfp.local forks. There is no setting for it: the function that starts a process is replaced."""
-    for name in _NEEDED:
-        import_module(name)
+    imported()
     before = subprocess_task_handler.run_local_subprocess
     subprocess_task_handler.run_local_subprocess = _run
     try:

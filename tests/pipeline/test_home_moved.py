@@ -21,6 +21,8 @@ from renewal_copy import Project, new_project
 
 from serinus.core.names import ServiceRef
 from serinus.core.rollout.evidence import Readiness
+from serinus.wiring.adapters import registry
+from serinus.wiring.lookup import Asked, look_up
 from serinus.wiring.project import open_project
 from serinus.wiring.rollouts import Hosted, Hosting, hosted
 from serinus.wiring.services import rollouts, wanted
@@ -86,13 +88,13 @@ def test_the_rollout_goes_on_with_the_same_revisions_and_the_same_answers(moved:
 
 
 def test_versions_and_features_are_found(moved: Moved) -> None:
-    listed = moved.project.json("model", "list", "renewal")
-    assert [one["version"] for one in listed["versions"]] == [2, 1]
-    for one in listed["versions"]:
-        assert one["storage_uri"] == f"bundles://home/renewal/{one['tags']['serinus.bundle_hash']}"
-    assert moved.project.json("model", "show", "renewal", "1") == listed["versions"][1]
-    (found,) = moved.project.json("features", "lookup", "renewal", "--account", "A000")
-    assert found["kind"] == "account"
+    project = open_project(moved.project.environment)
+    listed = registry(project).versions("renewal")
+    assert [one.version for one in listed] == [2, 1]
+    for one in listed:
+        assert one.storage_uri == f"bundles://home/renewal/{one.tags['serinus.bundle_hash']}"
+    assert registry(project).version("renewal", "1") == listed[1]
+    assert [one.known for one in look_up(project, Asked("renewal", "A000"))] == [True]
 
 
 def test_another_version_is_trained_there_and_judged_against_the_champion(moved: Moved) -> None:
@@ -101,7 +103,7 @@ def test_another_version_is_trained_there_and_judged_against_the_champion(moved:
     sources = {one: _source(moved.project, one) for one in (1, 2, 3)}
     assert all(source.startswith(f"{artifacts.as_uri()}/") for source in sources.values()), sources
     assert all(Path(one.removeprefix("file://"), "bundle.json").is_file() for one in sources.values())
-    tags = moved.project.json("model", "show", "renewal", "3")["tags"]
+    tags = registry(open_project(moved.project.environment)).version("renewal", "3").tags
     assert tags["serinus.gate.not_worse_than_champion"] == "pass"
 
 

@@ -145,15 +145,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _train(world: World) -> None:
     """Three runs of two pipelines: two of them are of one model, for two services."""
+    command = [sys.executable, str(Path(__file__).parent / "forked_run.py")]
     for number, service in enumerate(ENDS):
         problem = "renewal-two" if service is OTHER else "renewal"
-        command = [sys.executable, str(Path(__file__).parent / "forked_run.py")]
-        arguments = [problem, f"run-{number}", "gbdt,linear", service.shown]
-        done = subprocess.run(
-            [*command, *arguments], env=world.environment, cwd=world.project.empty,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+        command += ["--", problem, f"run-{number}", "gbdt,linear", service.shown]
+    done = subprocess.run(
+        command, env=world.environment, cwd=world.project.empty, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextmanager
