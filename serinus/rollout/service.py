@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from serinus.core.rollout.evidence import Readiness
+from serinus.core.rollout.evidence import ArmCondition, Readiness
 from serinus.core.rollout.memory import (
     ServiceMemory,
     Wanted,
     began,
+    brought,
     counted,
     first_served,
     is_new,
@@ -93,8 +94,8 @@ class ServiceController:
             return self._bring_up(tick)
         self._ensure(tick, stable)
         self._found(tick)
-        self._undo(tick)
-        name = _live(tick) or self._begin(tick)
+        undoes = self._undo(tick)
+        name = _live(tick) or (None if undoes else self._begin(tick))
         if name is None:
             return _view(tick, self._rested(tick, absent))
         self._supersede(tick, name)
@@ -149,14 +150,15 @@ class ServiceController:
         elif live is not None and tick.snapshot.rollout(live.rollout) is None:
             tick.remember(_deleted(tick.memory, self.engine.now()))
 
-    def _undo(self, tick: Tick) -> None:
+    def _undo(self, tick: Tick) -> bool:
         """Takes the last promotion back where a person asks for it, once the revision before is ready.
 
-        What lives meanwhile is aborted first.
+        What lives meanwhile is aborted first, and nothing begins: whether that is waited for. A revision that is not
+        ready in time is waited for no more, or nothing would ever be rolled out again.
         """
         last, before = _to_undo(tick)
         if last is None or before is None:
-            return
+            return False
         why, name = last.intents.who("undo"), _live(tick)
         live = tick.snapshot.rollout(name) if name is not None else None
         if live is not None:
@@ -164,12 +166,20 @@ class ServiceController:
                 told = {**live.intents.said, "abort": Said(reason=f"{last.spec.name} is undone{why}")}
                 asked = live.intents.model_copy(update={"abort": True, "said": told})
                 tick.save(Change(intents=(live.spec.name, asked)))
-            return
+            return True
         self._ensure(tick, before)
-        if self._ports.arms.condition(before).readiness is Readiness.READY:
+        found = self._ports.arms.condition(before)
+        if found.readiness is Readiness.READY:
             number = last.state.route.number + 1 if last.state.route is not None else 0
             route = alone(before, last.spec.name, number)
             tick.remember(undone(tick.memory, tick.snapshot.wanted, why, route, self.engine.now()))
+            return False
+        late = found.readiness is Readiness.FAILED or _late(last.spec, found, self.engine.now())
+        if late:
+            others = tuple(one for one in tick.memory.spare if one.name != before.name)
+            tick.remember(tick.memory.changed(spare=(*others, before)))  # it was started, and is ended as they are
+            tick.save(Change(intents=(last.spec.name, _given_up(last.intents, before))))
+        return not late
 
     def _begin(self, tick: Tick) -> str | None:
         """Ends the hold-back of the rollout before, then makes the new one; None until that is done, or without a wish.
@@ -233,10 +243,12 @@ class ServiceController:
             route = alone(last.spec.candidate, last.spec.name, last.state.route.number + 1 if last.state.route else 0)
             tick.remember(tick.memory.changed(rest=route))
         self._rests(tick)
-        if last is None or tick.memory.rest != last.state.route:
+        rest = tick.memory.rest
+        for one in tick.memory.spare:
+            if rest is not None and one.name == rest.stable and rest.weight < 100:
+                self._ensure(tick, one)
+        if last is None or rest != last.state.route:
             return last.state if last is not None else None
-        if tick.memory.rest is not None and tick.memory.rest.weight < 100:
-            self._ensure(tick, last.spec.stable)
         return self._stepped(tick, last.spec.name, absent)
 
     def _supersede(self, tick: Tick, name: str) -> None:
@@ -244,6 +256,7 @@ class ServiceController:
         found, wanted = tick.snapshot.rollout(name), tick.snapshot.wanted
         if found is None or found.state.phase.ended:
             return
+        tick.remember(brought(tick.memory, wanted, found.spec))
         newer = "" if wanted.revision.name == found.spec.candidate.name else wanted.revision.name
         if found.intents.superseded_by != newer:
             tick.save(Change(intents=(name, _superseded(found.intents, newer))))
@@ -326,6 +339,15 @@ def _view(tick: Tick, state: RolloutState | None) -> ServiceView:
     tried = tick.snapshot.rollout(refusal.rollout)
     reason = f"{refusal.phase}: {refusal.reason}"
     return ServiceView(Standing.WANTED_NOT_SERVING, stable, wanted.revision, tried.state if tried else state, reason)
+
+
+def _late(spec: RolloutSpec, arm: ArmCondition, now: float) -> bool:
+    return now - arm.since > spec.ready_within.total_seconds()
+
+
+def _given_up(intents: Intents, before: Revision) -> Intents:
+    told = Said(by=intents.said.get("undo", Said()).by, reason=f"given up: {before.name} was not ready in time")
+    return intents.model_copy(update={"undo": False, "said": {**intents.said, "undo": told}})
 
 
 def _superseded(intents: Intents, by: str) -> Intents:

@@ -121,7 +121,10 @@ def is_new(memory: ServiceMemory, wanted: Wanted) -> bool:
 
 def rollout_name(memory: ServiceMemory, wanted: Wanted) -> str:
     """Of the rollout that brings, or brought, what is wanted."""
-    return f"{wanted.revision.name}-{counted(memory, wanted).change}"
+    memory = counted(memory, wanted)
+    if memory.live is not None and memory.live.candidate == wanted.revision and memory.change == memory.tried:
+        return memory.live.rollout
+    return f"{wanted.revision.name}-{memory.change}"
 
 
 def first_served(memory: ServiceMemory, revision: Revision, route: Route) -> ServiceMemory:
@@ -134,6 +137,12 @@ def began(memory: ServiceMemory, spec: RolloutSpec) -> ServiceMemory:
     tries = {**memory.tries, spec.candidate.name: memory.tries.get(spec.candidate.name, 0) + 1}
     live = Live(rollout=spec.name, candidate=spec.candidate)
     return memory.changed(live=live, tried=memory.change, tries=tries, spare=(*memory.spare, spec.candidate))
+
+
+def brought(memory: ServiceMemory, wanted: Wanted, live: RolloutSpec) -> ServiceMemory:
+    """With a wish that was another one meanwhile, and is what the living rollout brings again: that is its try."""
+    mine = Wanted(live.candidate, wanted.first, live.retry)
+    return memory.changed(tried=memory.change) if mine.mark == wanted.mark else memory
 
 
 def remembered(memory: ServiceMemory, spec: RolloutSpec, state: RolloutState) -> ServiceMemory:
@@ -158,13 +167,15 @@ def refused(
 def undone(memory: ServiceMemory, wanted: Wanted, why: str, route: Route, at: float) -> ServiceMemory:
     """With the last promotion taken back, and `route` leading to the revision before alone.
 
-    What is wanted counts as refused until it changes; nothing that others own is written.
+    What is wanted counts as refused until it changes, and what was taken back as never having served: tried again, it
+    is judged. Nothing that others own is written.
     """
     decided, gone = memory.decided, memory.stable
     assert decided is not None and decided.before is not None and gone is not None  # noqa: S101, PT018
     reason = f"undone{why}"
     again = Decided(rollout=decided.rollout, reason=reason, before=gone, undone=True)
     memory = _serves(memory, decided.before, again).changed(rest=route, tried=memory.change)
+    memory = memory.changed(previous=tuple(one for one in memory.previous if one.name != gone.name))
     for one in {gone.name: gone, wanted.revision.name: wanted.revision}.values():
         if one.name != decided.before.name:
             memory = refused(memory, one, decided.rollout, Phase.ABORTED, reason, at)

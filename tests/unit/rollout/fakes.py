@@ -91,6 +91,7 @@ class World:
     now: float = START
     calls: int = 0
     arms: dict[str, int] = field(default_factory=dict)
+    conditions: dict[str, ArmCondition] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
     champions: list[int] = field(default_factory=list)
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
@@ -205,7 +206,10 @@ class Arms:
     def condition(self, revision: Revision) -> ArmCondition:
         ready = revision.name in self.world.arms and revision.name not in self.world.broken
         readiness = Readiness.READY if ready else Readiness.STARTING
-        return ArmCondition(readiness=readiness, since=START)
+        known = self.world.conditions.get(revision.name)
+        since = known.since if known is not None and known.readiness is readiness else self.world.now
+        found = self.world.conditions[revision.name] = ArmCondition(readiness=readiness, since=since)
+        return found
 
     def remove(self, revision: Revision) -> Removed:
         def stop() -> Removed:

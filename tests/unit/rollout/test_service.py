@@ -8,7 +8,7 @@ import pytest
 from fakes import ONE, SECOND, THIRD, THREE, TWO, Killed, World, revision
 
 from serinus.core.errors import Conflict
-from serinus.core.rollout.memory import Wanted
+from serinus.core.rollout.memory import Wanted, rollout_name
 from serinus.core.rollout.ports import Change
 from serinus.core.rollout.state import Act
 from serinus.core.words import Phase
@@ -166,6 +166,23 @@ def test_a_rejected_revision_counts_as_tried() -> None:
     assert "rejected" in view.reason
     world.wanted = Wanted(THREE, ONE, retry=1)
     assert live(world).stable == THREE
+
+
+@pytest.mark.parametrize("policy", ["queue", "reject"])
+def test_a_wish_that_comes_back_to_what_is_under_way_is_no_other_try(policy: str) -> None:
+    world = World(effect=-0.5, policy={"on_supersede": policy})
+    live(world)
+    controller = world.controller()
+    for wish in (TWO, TWO, THREE, TWO):
+        world.wanted = Wanted(wish, ONE)
+        view = controller.tick()
+    assert rollout_name(world.memory, world.wanted) == SECOND
+    view = live(world)
+    assert view.reason == "rolled_back: hits is harmed (shadow)"
+    assert [one for one in world.specs if one.startswith(TWO.name)] == [SECOND]
+    world.wanted = Wanted(TWO, ONE, retry=1)
+    live(world)
+    assert len([one for one in world.specs if one.startswith(TWO.name)]) == 2
 
 
 def test_another_template_is_another_revision() -> None:

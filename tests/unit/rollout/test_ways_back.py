@@ -127,6 +127,27 @@ class TestUndo:
         assert "is undone by alice: incident 4711" in world.state(THIRD).reason
         assert set(world.arms) == {ONE.name}
 
+    def test_a_revision_that_is_not_ready_in_time_is_waited_for_no_more_and_nothing_begins_meanwhile(self) -> None:
+        world = serving(2, policy={"hold_back_for": timedelta(minutes=1)})
+        want(world, 2)
+        world.visit()
+        world.controller().tick()
+        assert set(world.arms) == {TWO.name}
+        world.asked[SECOND], world.broken = Intents(undo=True, said={"undo": ALICE}), frozenset({ONE.name})
+        controller, world.wanted = world.controller(), Wanted(THREE, ONE)
+        for _ in range(3):
+            controller.tick()
+            assert list(world.specs) == [SECOND]
+            world.visit()
+        assert live(world).stable == THREE
+        assert world.state(THIRD).phase is Phase.PROMOTED
+        told = world.asked[SECOND]
+        assert (told.undo, told.said["undo"]) == (
+            False,
+            Said(by="alice", reason=f"given up: {ONE.name} was not ready in time"),
+        )
+        assert set(world.arms) == {TWO.name, THREE.name}
+
     @pytest.mark.parametrize("kill_after", [False, True])
     def test_killed_at_any_call_it_comes_to_the_same_end(self, kill_after: bool) -> None:
         def play(kill_at: int) -> World:
@@ -158,6 +179,14 @@ class TestRollbackWindow:
         want(world, 1)
         assert len(world.state(f"{ONE.name}-4").steps) == 2
 
+    def test_one_that_was_taken_back_is_judged_when_it_is_wanted_again(self) -> None:
+        world = serving(2, policy={"rollback_window": 2})
+        world.asked[SECOND] = Intents(undo=True)
+        live(world)
+        world.wanted = Wanted(TWO, ONE, retry=1)
+        live(world)
+        assert len(world.state(f"{TWO.name}-3").steps) == 2
+
     def test_without_a_window_all_are_judged(self) -> None:
         world = serving(2)
         want(world, 1)
@@ -174,6 +203,13 @@ class TestHoldBack:
             assert (world.routes[-1].weight, ONE.name in world.arms) == ((0, False) if over else (99, True)), minute
             world.visit()
         assert (world.routes[-1].stable, world.memory.stable) == (TWO.name, TWO)
+
+    def test_its_arm_is_kept_up_although_the_rollout_was_deleted(self) -> None:
+        world = serving(2)
+        del world.specs[SECOND], world.states[SECOND]
+        world.arms.clear()
+        world.controller().tick()
+        assert (world.routes[-1].weight, set(world.arms)) == (99, {ONE.name, TWO.name})
 
     def test_without_a_time_it_lasts_until_the_next_rollout(self) -> None:
         world = serving(2)
