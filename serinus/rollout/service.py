@@ -170,8 +170,8 @@ class ServiceController:
         self._ensure(tick, before)
         found = self._ports.arms.condition(before)
         if found.readiness is Readiness.READY:
-            number = last.state.route.number + 1 if last.state.route is not None else 0
-            route = alone(before, last.spec.name, number)
+            known = [one for one in (last.state.route, tick.memory.rest) if one and one.rollout == last.spec.name]
+            route = alone(before, last.spec.name, 1 + max((one.number for one in known), default=0))
             tick.remember(undone(tick.memory, tick.snapshot.wanted, why, route, self.engine.now()))
             return False
         late = found.readiness is Readiness.FAILED or _late(last.spec, found, self.engine.now())

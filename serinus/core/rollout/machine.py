@@ -111,7 +111,8 @@ def _deployed(spec: RolloutSpec, state: RolloutState, evidence: Evidence, now: f
         return ended(spec, state, direct, at=now, now=now)
     if evidence.candidate.readiness is Readiness.READY:
         return state if state.intents.paused else _entered(spec, state.changed(phase=Phase.STEPPING), 0, now)
-    since = now if state.started_at is None else state.started_at
+    # While nobody ticked, as between two processes, nobody knows whether it would have been ready.
+    since = max(evidence.candidate.since, now if state.started_at is None else state.started_at)
     ending = failed(evidence.candidate) or refused(spec, evidence.candidate, since, now)
     return ended(spec, state, ending, at=now, now=now) if ending else state
 

@@ -168,6 +168,20 @@ def test_a_rejected_revision_counts_as_tried() -> None:
     assert live(world).stable == THREE
 
 
+def test_the_time_in_which_nobody_ticked_is_not_the_candidates() -> None:
+    world = World(broken=frozenset({TWO.name}))
+    live(world)
+    world.wanted = Wanted(TWO, ONE)
+    world.controller().tick()
+    world.now += 3_600
+    world.conditions.clear()  # another process knows how an arm is since it asked first
+    controller = world.controller()
+    assert controller.tick().standing is Standing.ROLLING_OUT
+    world.broken = frozenset()
+    controller.tick()
+    assert world.state(SECOND).phase is Phase.STEPPING
+
+
 @pytest.mark.parametrize("policy", ["queue", "reject"])
 def test_a_wish_that_comes_back_to_what_is_under_way_is_no_other_try(policy: str) -> None:
     world = World(effect=-0.5, policy={"on_supersede": policy})

@@ -204,6 +204,15 @@ class TestHoldBack:
             world.visit()
         assert (world.routes[-1].stable, world.memory.stable) == (TWO.name, TWO)
 
+    def test_an_undo_after_its_end_has_a_number_of_its_own(self) -> None:
+        world = serving(2, policy={"hold_back_for": timedelta(minutes=1)})
+        world.visit()
+        live(world)
+        world.asked[SECOND] = Intents(undo=True)
+        live(world)
+        assert (world.routes[-2].stable, world.routes[-1].stable) == (TWO.name, ONE.name)
+        assert world.routes[-1].number == world.routes[-2].number + 1
+
     def test_its_arm_is_kept_up_although_the_rollout_was_deleted(self) -> None:
         world = serving(2)
         del world.specs[SECOND], world.states[SECOND]
