@@ -47,8 +47,8 @@ class LockFile:
         self._lock(how, deadline)
         while self._flags & os.O_CREAT and not self._in_place():
             # Its holder deleted it; whoever comes now finds another file, and must find this one locked.
-            os.close(self._handle)
-            self._handle = os.open(self.path, self._flags, 0o644)
+            gone, self._handle = self._handle, os.open(self.path, self._flags, 0o644)
+            os.close(gone)
             self._lock(how, deadline)
 
     def _lock(self, how: int, deadline: float | None) -> None:

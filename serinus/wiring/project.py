@@ -168,11 +168,19 @@ def open_project(environ: Mapping[str, str] | None = None, start: Path | None = 
     except ValidationError as fault:
         raise UsageError(f"{root / MARKER} has faults", cause="\n".join(explain(fault))) from fault
     typed = env.get("SERINUS_HOME")
-    home = here / typed if typed else root / profile.home
+    home = _home(here / typed if typed else root / profile.home)
     stores = _absolute(profile.bundle_stores, root) | _absolute(_typed_stores(env), here)
-    profile = profile.model_copy(update={"home": home.resolve(), "bundle_stores": stores})
+    profile = profile.model_copy(update={"home": home, "bundle_stores": stores})
     profile.stores()  # a fault in them is told now, not after hours of training
     return Project(root, document.project, profile)
+
+
+def _home(path: Path) -> Path:
+    home = path.resolve()
+    if "?" in str(home):
+        cause = "in the address of MLflow's database a question mark ends the path: runs would be kept elsewhere"
+        raise UsageError(f"{home} can be no home", cause=cause, hint="give SERINUS_HOME a folder without one")
+    return home
 
 
 def _root(env: Mapping[str, str], start: Path) -> Path:

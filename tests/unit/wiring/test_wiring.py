@@ -90,6 +90,12 @@ def test_a_broken_project_file_is_told(text: str, message: str, tmp_path: Path) 
         open_project({}, start=tmp_path)
 
 
+def test_a_home_in_which_mlflow_would_keep_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "serinus.toml").write_text("")
+    with pytest.raises(UsageError, match="can be no home"):
+        open_project({"SERINUS_HOME": "what?"}, start=tmp_path)
+
+
 STORES = """
 [profiles.embedded]
 home = ".serinus"
