@@ -160,9 +160,13 @@ class _Server(BaseHTTPRequestHandler):
         """Not on stderr."""
 
 
+class _Listening(ThreadingHTTPServer):
+    request_queue_size = 128  # forty callers at once; with the five of the base class a busy machine turns some away
+
+
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    server = _Listening(("127.0.0.1", 0), _Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
