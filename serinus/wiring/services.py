@@ -111,8 +111,11 @@ def services_of(project: Project, problem: str) -> list[Service]:
 
 
 def require_free(project: Project, service: ServiceRef, problem: str) -> None:
-    """Raises `Conflict` when the service is another problem's, or has the name of another problem's usual one."""
-    project.problem(problem)
+    """Raises `Conflict` when the service is another problem's, or has the name of another problem's usual one, and
+    `NotFound` for an unknown problem. The card is not read.
+    """
+    if problem not in project.problem_names():
+        project.problem(problem)  # says so
     found = deployer(project).service(service)
     usual = service.name if is_usual(project, service) else problem
     owner = found.problem if found else usual
