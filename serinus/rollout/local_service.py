@@ -16,19 +16,28 @@ from serinus.core.rollout.memory import ServiceMemory, Wanted, recalled
 from serinus.core.rollout.ports import Change, Snapshot, Stored
 from serinus.core.rollout.spec import Revision
 from serinus.files import DISK, Disk
-from serinus.rollout.local_store import LocalRollouts, mark_of, read_document
+from serinus.rollout.local_store import LocalRollouts, mark_at, read_document
 
 
 class LocalService:
     """`ServiceStore` of one service; its memory is in `path`, and `wanted` reads the wish.
 
+    `mark` is another value as soon as the wish is: it is asked around every write and act, so it should cost little.
     Where nothing is remembered yet, what an earlier release left is: the revision in `first`, and the rollouts.
     """
 
     def __init__(
-        self, path: Path, first: Path, rollouts: LocalRollouts, wanted: Callable[[], Wanted], *, disk: Disk = DISK
+        self,
+        path: Path,
+        first: Path,
+        rollouts: LocalRollouts,
+        wanted: Callable[[], Wanted],
+        *,
+        mark: Callable[[], object] | None = None,
+        disk: Disk = DISK,
     ) -> None:
         self._path, self._first, self._rollouts, self._wanted, self._disk = path, first, rollouts, wanted, disk
+        self._mark = mark or wanted
         self._inside = False
 
     def load(self) -> Snapshot:
@@ -51,6 +60,12 @@ class LocalService:
         if self._path.exists():
             return read_document(self._path, ServiceMemory).revisions
         return (read_document(self._first, Revision),) if self._first.exists() else ()
+
+    def had(self) -> Iterator[Revision]:
+        """Every revision that a rollout was about, newest first, and those that its memory names."""
+        for spec in map(self._rollouts.spec, reversed(self._rollouts.names())):
+            yield from (spec.candidate, spec.stable)
+        yield from self.revisions()
 
     def save(self, change: Change, token: str) -> str:
         """See `ServiceStore`."""
@@ -82,5 +97,5 @@ class LocalService:
         return tuple(Stored(store.spec(name), store.state(name), store.intents(name)) for name in store.names())
 
     def _token(self) -> str:
-        memory = mark_of(self._path.stat()) if self._path.exists() else None
-        return hashlib.sha256(repr((memory, self._wanted(), self._rollouts.marks())).encode()).hexdigest()
+        marks = (mark_at(self._path), self._mark(), self._rollouts.marks())
+        return hashlib.sha256(repr(marks).encode()).hexdigest()

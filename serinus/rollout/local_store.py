@@ -94,18 +94,16 @@ class LocalRollouts:
 
     def marks(self) -> list[tuple[str, int, int, int]]:
         """Of every file of every rollout: others as soon as one of them is replaced, made or deleted."""
-        return [(str(path), *mark_of(path.stat())) for path in sorted(self._folder.glob("*/*.json"))]
+        return [(str(path), *_mark_of(path.stat())) for path in sorted(self._folder.glob("*/*.json"))]
 
     def _put(self, path: Path, document: BaseModel) -> None:
         self._disk.replace(path, document.model_dump_json(indent=1) + "\n")
 
     def _parsed(self, path: Path, kind: type[Document]) -> Document | None:
         """The document of a file, parsed once for as long as nobody replaces the file: a tick asks for all rollouts."""
-        try:
-            found = path.stat()
-        except FileNotFoundError:
+        mark = mark_at(path)
+        if mark is None:
             return None
-        mark = mark_of(found)
         known = self._known.get(path)
         if known is None or known[0] != mark:
             known = self._known[path] = (mark, read_document(path, kind))
@@ -125,6 +123,13 @@ def read_document(path: Path, kind: type[Document]) -> Document:
         ) from fault
 
 
-def mark_of(found: os.stat_result) -> tuple[int, int, int]:
-    """Of a file: another one as soon as it is replaced."""
+def mark_at(path: Path) -> tuple[int, int, int] | None:
+    """Of a file: another one as soon as it is replaced; None while there is none."""
+    try:
+        return _mark_of(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _mark_of(found: os.stat_result) -> tuple[int, int, int]:
     return (found.st_mtime_ns, found.st_ino, found.st_size)

@@ -6,7 +6,6 @@ What is of one service is below a folder of its own, so services never meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from serinus.core.rollout.memory import Wanted, rollout_name
 from serinus.core.rollout.spec import Revision
 from serinus.evidence.logs import in_folder
 from serinus.rollout.local_service import LocalService
-from serinus.rollout.local_store import LocalRollouts, read_document
+from serinus.rollout.local_store import LocalRollouts, mark_at, read_document
 from serinus.rollout.registry_sync import Synced
 from serinus.wiring.adapters import deployer, is_usual
+from serinus.wiring.deployer import FILE
 from serinus.wiring.home_layout import EVENTS, SERVICES
 from serinus.wiring.project import Project
 
@@ -32,6 +32,11 @@ class Places:
     """Where a service keeps what its rollouts need, below the home."""
 
     folder: Path
+
+    @property
+    def wish(self) -> Path:
+        """Which version is wanted."""
+        return self.folder / FILE
 
     @property
     def route(self) -> Path:
@@ -138,9 +143,13 @@ def rollouts(project: Project, service: ServiceRef) -> LocalRollouts:
 
 def wanted(project: Project, service: ServiceRef) -> Wanted:
     """What the service file asks for. Raises what `service_of` does."""
+    return _wanted(project, service, service_store(project, service))
+
+
+def _wanted(project: Project, service: ServiceRef, store: LocalService) -> Wanted:
     found = service_of(project, service)
-    wish = revision_of(project, service, found.model, found.storage_uri, found.template)
-    return Wanted(wish, revision_of(project, service, found.first_model, found.first_uri), found.retry)
+    wish = _revision_of(store, service, found.model, found.storage_uri, found.template)
+    return Wanted(wish, _revision_of(store, service, found.first_model, found.first_uri), found.retry)
 
 
 def in_service(project: Project, service: ServiceRef) -> Revision | None:
@@ -151,7 +160,15 @@ def in_service(project: Project, service: ServiceRef) -> Revision | None:
 def service_store(project: Project, service: ServiceRef) -> LocalService:
     """The memory of a service, with its rollouts and its wish."""
     place = places(project, service)
-    return LocalService(place.memory, place.first, rollouts(project, service), lambda: wanted(project, service))
+    # One store of rollouts for both: a tick parses each of them once, however many there were.
+    store = LocalService(
+        place.memory,
+        place.first,
+        rollouts(project, service),
+        lambda: _wanted(project, service, store),
+        mark=lambda: mark_at(place.wish),
+    )
+    return store
 
 
 @dataclass(frozen=True)
@@ -177,15 +194,7 @@ def known_revision(project: Project, model: ModelRef) -> Revision | None:
 def _revisions(project: Project, service: ServiceRef) -> list[Revision]:
     """All that a service ever had, newest first."""
     wish = wanted(project, service)
-    return [*_had(project, service), wish.revision, wish.first]
-
-
-def _had(project: Project, service: ServiceRef) -> Iterator[Revision]:
-    """Those that a rollout was about, newest first, and those that the service remembers."""
-    store = rollouts(project, service)
-    for spec in (store.spec(name) for name in reversed(store.names())):
-        yield from (spec.candidate, spec.stable)
-    yield from service_store(project, service).revisions()
+    return [*service_store(project, service).had(), wish.revision, wish.first]
 
 
 def synced(project: Project, service: ServiceRef) -> Synced | None:
@@ -200,8 +209,12 @@ def revision_of(project: Project, service: ServiceRef, model: ModelRef, uri: str
     Where a bundle is said to be can change (release 0.1 named places on a disk): log, routes and callers know the name
     that was given first, and no rollout begins because a home was converted.
     """
+    return _revision_of(service_store(project, service), service, model, uri, template)
+
+
+def _revision_of(store: LocalService, service: ServiceRef, model: ModelRef, uri: str, template: str = "") -> Revision:
     asked = revision(service, model, uri, template)
-    return next((one for one in _had(project, service) if _is_same(one, asked)), asked)
+    return next((one for one in store.had() if _is_same(one, asked)), asked)
 
 
 def _is_same(one: Revision, other: Revision) -> bool:

@@ -20,6 +20,7 @@ from serinus.core.rollout.route import Route
 from serinus.core.rollout.spec import RolloutSpec
 from serinus.core.rollout.state import RolloutState
 from serinus.core.words import Phase
+from serinus.rollout import local_store
 from serinus.wiring.adapters import deployer, registry
 from serinus.wiring.evidence import event_log
 from serinus.wiring.project import open_project
@@ -266,3 +267,22 @@ def test_a_folder_that_no_service_can_have_made_is_none(home: Path) -> None:
     assert deployer(open_project()).known() == sorted(ALL)
     with pytest.raises(UsageError):
         ServiceRef.parse("Not_One")
+
+
+def test_a_tick_parses_each_rollout_once_however_many_there_were(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, parsed = USUAL, list[Path]()
+    spec = _rolling(service)
+    for number in range(2, 12):
+        rollouts(open_project(), service).create(spec.model_copy(update={"name": f"{spec.candidate.name}-{number}"}))
+    plain = local_store.read_document
+    monkeypatch.setattr(local_store, "read_document", lambda path, kind: parsed.append(path) or plain(path, kind))
+    store = service_store(open_project(), service)
+    token = store.load().token
+    for _ in range(5):
+        with store.fence(token):
+            pass
+    specs = [path for path in parsed if path.name == "spec.json"]
+    assert len(specs) == len(set(specs)) == 11
+    deployer(open_project()).retry(service)
+    with pytest.raises(Conflict), store.fence(token):
+        pass
