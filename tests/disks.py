@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,12 +27,12 @@ class FullDisk(Disk):
         super().write(path, data)
 
 
-class StepDisk(Disk):
+class StepDisk(Disk, ABC):
     """Every operation is a step; a subclass says what becomes of it."""
 
+    @abstractmethod
     def step(self, run: Callable[[], None]) -> None:
         """One operation."""
-        raise NotImplementedError
 
     def write(self, path: Path, data: bytes) -> None:
         self.step(lambda: Disk.write(self, path, data))
