@@ -28,6 +28,9 @@ from serinus.features.stores import loader_of, store_of
 from tests.redis_kinds import KINDS, RedisKind, redis_kind
 from tests.servers import PATIENT_SECONDS, redis_server
 
+# Real systems are the second part of `make test`.
+pytestmark = pytest.mark.slow
+
 DAY_5 = datetime(2024, 1, 6, 12, tzinfo=UTC)
 DAY_8 = DAY_5 + timedelta(days=3)
 MANY = 3_000

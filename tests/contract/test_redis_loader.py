@@ -27,6 +27,9 @@ from serinus.features.service import FeatureInfo, ViewInfo
 from tests.redis_kinds import KINDS, RedisKind, redis_kind
 from tests.servers import PATIENT_SECONDS, free_port
 
+# Real systems are the second part of `make test`.
+pytestmark = pytest.mark.slow
+
 MANY = 50
 # What a load leaves: its rows, the pointer, the list of its keys and the set of generations.
 AT_REST = MANY + 3

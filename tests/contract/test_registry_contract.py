@@ -32,6 +32,9 @@ from serinus.rollout.registry_sync import RETRY_SECONDS, InService, RegistrySync
 from tests.revisions import revision
 from tests.servers import free_port
 
+# Real systems are the second part of `make test`.
+pytestmark = pytest.mark.slow
+
 START_SECONDS = 120
 
 

@@ -15,6 +15,9 @@ from serinus.registry.moved import follow
 from serinus.registry.registry import MlflowRegistry
 from serinus.registry.tracker import MlflowTracker
 
+# Real systems are the second part of `make test`.
+pytestmark = pytest.mark.slow
+
 MODEL = "toy"
 
 
